@@ -1,0 +1,46 @@
+# `make test` and `make demo` each do all their set-up on a fresh machine with Python 3.11 or newer.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
+
+.PHONY: test slow soak check demo fuzz bench clean
+
+# A test of a real cluster may lose to a busy machine once (a process killed late, a heartbeat missed): those of tests/tune
+# and tests/lm are tried twice. The others have one try.
+test: check
+	$(BIN)/python -m pytest -q tests/benchmarks tests/test_*.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m "not slow" tests/tune tests/lm
+
+# 5,000 trials in one experiment.
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks.overhead --soak 5000
+
+# The whole demo, tiny, as a test.
+slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/lm
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+demo: $(STAMP)
+	$(BIN)/jobs-ray demo
+
+# 10,000 random op sequences against the invariants of the optimiser.
+fuzz: $(STAMP)
+	JOBS_RAY_FUZZ=10000 $(BIN)/python -m pytest -q tests/test_fuzz.py
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.predictor --data $(DATA)
+	$(BIN)/python -m benchmarks.search --data $(DATA)
+	$(BIN)/python -m benchmarks.latency
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,109 @@
+"""The methods by name. All of them answer the core's ask / report / tell, so the simulator treats them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.data import MAX_T, Scope, search_space
+from benchmarks.protocol import Method
+from benchmarks.simulate import Problem
+
+Build = Callable[[Problem, float, int], Method]
+
+
+def _random(problem: Problem, budget: float, seed: int) -> Method:
+    from benchmarks.rivals import RandomFullRuns
+
+    return RandomFullRuns(problem, budget, seed)
+
+
+def _halving(problem: Problem, budget: float, seed: int) -> Method:
+    from benchmarks.rivals import SuccessiveHalving
+
+    return SuccessiveHalving(problem, budget, seed)
+
+
+def _asha(problem: Problem, budget: float, seed: int) -> Method:
+    from benchmarks.rivals import ASHA
+
+    return ASHA(problem, budget, seed)
+
+
+def _gp_ei(problem: Problem, budget: float, seed: int) -> Method:
+    from benchmarks.rivals_gp import GPEI
+
+    return GPEI(problem, budget, seed)
+
+
+def _paper(problem: Problem, budget: float, seed: int) -> Method:
+    from benchmarks.paper import PaperRecipe
+
+    return PaperRecipe(problem, budget, seed)
+
+
+def _paper_full(problem: Problem, budget: float, seed: int) -> Method:
+    from benchmarks.paper import PUBLISHED, PaperRecipe
+
+    return PaperRecipe(problem, budget, seed, effort=PUBLISHED)
+
+
+def jobs(scope: Scope = "all", *, full: bool = False, plain: bool = False, **settings: Any) -> Build:
+    """Ours. full: only full runs (`ask(full=True)`); plain: LastValuePredictor; settings go to JoBSOptimizer."""
+
+    def build(problem: Problem, budget: float, seed: int) -> Method:
+        from jobs_ray import JoBSOptimizer
+
+        given: dict[str, Any] = {"resume": True, **settings}
+        if plain:
+            from jobs_ray.predictor import LastValuePredictor
+
+            given["predictor"] = LastValuePredictor()
+        if problem.candidates is not None:
+            if scope != "all":
+                raise ValueError(f"jobs-{scope}-only: no table holds runs with the other side fixed; use the emulator")
+            given["candidates"] = list(problem.candidates)
+        optimizer = JoBSOptimizer(
+            search_space(scope), mode=problem.mode, max_t=float(MAX_T), budget=budget, seed=seed, **given
+        )
+        return FullRuns(optimizer) if full else optimizer
+
+    return build
+
+
+class FullRuns:
+    """JoBSOptimizer that is asked for full runs only: Bayesian optimisation with its surrogate and encoding."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.report = optimizer.report
+        self.tell = optimizer.tell
+        self.recommendation = optimizer.recommendation
+
+    def ask(self, trial_id: str) -> Any:
+        return self.optimizer.ask(trial_id, full=True)
+
+
+METHODS: dict[str, Build] = {
+    "jobs": jobs(),
+    "random": _random,
+    "gp-ei": _gp_ei,
+    "gp-ei-jobs": jobs(full=True),
+    "halving": _halving,
+    "asha": _asha,
+    "paper": _paper,
+    "paper-full": _paper_full,
+    "jobs-no-predictor": jobs(plain=True),
+    "jobs-no-confirmation": jobs(num_confirm=0),
+    "jobs-data-only": jobs("data"),
+    "jobs-model-only": jobs("model"),
+    "jobs-fixed-split": jobs(num_full=5),
+    "jobs-no-resume": jobs(resume=False),
+}
+RIVALS = ("random", "gp-ei", "halving", "asha", "paper", "paper-full")
+"""What the ratio is taken against: nothing of ours, `gp-ei-jobs` included, is a rival."""
+
+
+def unknown(names: list[str]) -> list[str]:
+    """Names that are no method."""
+    return [name for name in names if name not in METHODS]

@@ -1,0 +1,213 @@
+"""What a searcher costs Ray Tune: wall time per trial, and how long its loop stands still.
+
+    python -m benchmarks.overhead --trials 100 --concurrent 8
+
+A trainable that only sleeps 50 ms a report, through the real Tune: JoBSSearcher (with and without JoBSScheduler),
+OptunaSearch and Ray's BasicVariantGenerator, each with fresh and with reused actors, interleaved in one process.
+
+    column      meaning
+    s/trial     wall time of the whole run over the number of trials
+    cpu         processor time of the driver (Ray's loop, the searcher, its thread), ms a trial: on a busy machine this
+                still compares, while the wall time mostly shows who else was running
+    suggest     time inside `suggest`: median and longest, ms; this is how long a result may wait because of it
+    result      time inside the searcher's and scheduler's handling of one result: longest, ms
+    gap         longest time between two steps of Ray's loop, ms (whatever the reason)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback
+from ray.tune.search import BasicVariantGenerator
+from ray.tune.search.optuna import OptunaSearch
+
+from jobs_ray import Decision, JoBSScheduler, JoBSSearcher
+
+SPACE = {
+    "weights": {name: tune.uniform(0.0, 1.0) for name in ("code", "prose", "maths", "web")},
+    "lr": tune.loguniform(1e-5, 1e-2),
+    "r": tune.lograndint(1, 129),
+    "mlp": tune.choice([False, True]),
+}
+REPORTS = 6
+MEASURED = ("suggest", "next_trial", "on_trial_result", "on_trial_complete")
+
+
+class Sleeper(tune.Trainable):  # type: ignore[misc]  # ray.tune is not typed
+    """Sleeps 50 ms a report; a smooth loss of its configuration. It is never stopped early: equal work for all."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.t = 0
+
+    def step(self) -> dict[str, Any]:
+        time.sleep(0.05)
+        self.t += 1
+        imbalance = sum((weight - 0.25) ** 2 for weight in self.config["weights"].values())
+        return {
+            "loss": imbalance + 1e3 * self.config["lr"] / self.config["r"] + 1.0 / self.t,
+            "done": self.t >= REPORTS,
+        }
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.config, self.t = new_config, 0
+        return True
+
+
+class Stopwatch(Callback):  # type: ignore[misc]
+    """Longest time between two steps of Ray's loop."""
+
+    def __init__(self) -> None:
+        self.gaps: list[float] = []
+        self._last: float | None = None
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        now = time.perf_counter()
+        if self._last is not None:
+            self.gaps.append(now - self._last)
+        self._last = now
+
+
+def timed(kind: type, into: dict[str, list[float]]) -> type:
+    """A subclass whose calls are measured. (An attribute of the object would be saved with its state.)"""
+
+    def measure(name: str) -> Any:
+        method = getattr(kind, name)
+
+        def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return method(self, *args, **kwargs)
+            finally:
+                into.setdefault(name, []).append(time.perf_counter() - start)
+
+        return measured
+
+    return type(kind.__name__, (kind,), {name: measure(name) for name in MEASURED if hasattr(kind, name)})
+
+
+def contender(name: str, times: dict[str, list[float]]) -> tuple[Any, Any]:
+    """Searcher and scheduler."""
+    if name == "jobs":
+        return timed(JoBSSearcher, times)(seed=0), None
+    if name == "jobs+scheduler":  # short runs, promotions: less work a trial than for the others
+        return timed(JoBSSearcher, times)(seed=0, max_t=REPORTS), JoBSScheduler()
+    if name == "optuna":
+        return timed(OptunaSearch, times)(seed=0), None
+    return timed(BasicVariantGenerator, times)(random_state=0), None
+
+
+def run(name: str, trials: int, concurrent: int, reuse: bool) -> dict[str, float | str | bool]:
+    times: dict[str, list[float]] = {}
+    searcher, scheduler = contender(name, times)
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as storage:
+        tuner = tune.Tuner(
+            tune.with_resources(Sleeper, {"cpu": 1.0}),
+            param_space=SPACE,
+            tune_config=tune.TuneConfig(
+                metric="loss",
+                mode="min",
+                num_samples=trials,
+                max_concurrent_trials=concurrent,
+                search_alg=searcher,
+                scheduler=scheduler,
+                reuse_actors=reuse,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=storage,
+                verbose=0,
+                callbacks=[watch],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        start, start_cpu = time.perf_counter(), time.process_time()
+        results = tuner.fit()
+        elapsed, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    assert len(results) == trials, len(results)
+    suggest = times.get("suggest") or times.get("next_trial") or [0.0]
+    handled = times.get("on_trial_result", [0.0]) + times.get("on_trial_complete", [0.0])
+    return {
+        "searcher": name,
+        "reused": reuse,
+        "s_per_trial": elapsed / trials,
+        "cpu_ms_per_trial": 1e3 * cpu / trials,
+        "suggest_median_ms": 1e3 * statistics.median(suggest),
+        "suggest_longest_ms": 1e3 * max(suggest),
+        "result_longest_ms": 1e3 * max(handled),
+        "gap_longest_ms": 1e3 * max(watch.gaps, default=0.0),
+    }
+
+
+def soak(trials: int) -> None:
+    """Ray's calls without Ray: 5,000 trials in one experiment would take hours of actor starts.
+
+    Prints time per trial and memory of the process over windows of a tenth of the trials.
+    """
+    searcher = JoBSSearcher(SPACE, "loss", "min", max_t=REPORTS, seed=0)
+    start, begin = time.perf_counter(), 0
+    for i in range(trials):
+        config = searcher.suggest(f"t{i}")
+        if not isinstance(config, dict):
+            break
+        for t in range(1, REPORTS + 1):
+            value = sum((weight - 0.25) ** 2 for weight in config["weights"].values()) + 1.0 / t
+            result = {"loss": value, "training_iteration": t}
+            if searcher.record(f"t{i}", result) is Decision.STOP:
+                break
+            _ = searcher.session.core.budget_spent
+        searcher.on_trial_complete(f"t{i}", result)
+        if (i + 1) % max(trials // 10, 1) == 0:
+            elapsed = time.perf_counter() - start
+            memory = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+            each = 1e3 * elapsed / (i + 1 - begin)
+            print(f"trials {begin:5}-{i + 1:5}: {each:7.1f} ms/trial, {memory:6.0f} MiB", flush=True)
+            start, begin = time.perf_counter(), i + 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--concurrent", type=int, default=8)
+    parser.add_argument("--searchers", default="basic,optuna,jobs")
+    parser.add_argument("--actors", default="reused,fresh", help="reused, fresh, or both")
+    parser.add_argument("--rounds", type=int, default=1, help="repetitions, interleaved: for a busy machine")
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--soak", type=int, help="so many trials without Ray: does a trial cost more at the end?")
+    args = parser.parse_args()
+    if args.soak:
+        soak(args.soak)
+        return
+    ray.init("local", num_cpus=args.concurrent, include_dashboard=False, log_to_driver=False)
+    run("basic", args.concurrent, args.concurrent, True)  # warms Ray's workers up, not counted
+    rows = []
+    for actors in args.actors.split(","):
+        for _ in range(args.rounds):
+            for name in args.searchers.split(","):
+                rows.append(run(name, args.trials, args.concurrent, actors == "reused"))
+    print(
+        f"{'searcher':16} {'actors':7} {'s/trial':>8} {'cpu ms':>7} {'suggest ms':>18} {'result ms':>10} {'gap ms':>8}"
+    )
+    for row in rows:
+        suggest = f"{row['suggest_median_ms']:.1f} / {row['suggest_longest_ms']:.1f}"
+        actors = "reused" if row["reused"] else "fresh"
+        wall = f"{row['s_per_trial']:8.3f} {row['cpu_ms_per_trial']:7.0f}"
+        print(
+            f"{row['searcher']:16} {actors:7} {wall} {suggest:>18} "
+            f"{row['result_longest_ms']:10.1f} {row['gap_longest_ms']:8.0f}"
+        )
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Which configuration is next: a given point, a space-filling one, the best by expected improvement, or a promotion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs_ray.acquisition import LEARN_SPARSITY, best_of, log_expected_improvement, maximise
+from jobs_ray.belief import Belief, BeliefCache, believe
+from jobs_ray.parameters import Array
+from jobs_ray.predictor import Predictor
+from jobs_ray.settings import Settings
+from jobs_ray.space import SearchSpace
+from jobs_ray.trials import Phase, Trial, TrialStatus
+
+_SEQUENCE = 64  # length of the space-filling sequence that starts a search
+_GOOD = 8  # points known to be good whose neighbourhood is searched
+
+
+@dataclass(frozen=True)
+class Action:
+    """Run `x` to `steps`, or promote the short run `promotes`."""
+
+    phase: Phase
+    steps: float | None
+    x: tuple[float, ...] = ()
+    promotes: str | None = None
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Picks configurations for one ask."""
+
+    space: SearchSpace
+    predictor: Predictor
+    points: Array
+    candidates: Array | None
+    settings: Settings
+    trials: Sequence[Trial]
+    asked: int
+    cache: BeliefCache
+    quick: bool
+
+    def new(self, phase: Phase, steps: float | None) -> Action:
+        """A new configuration: a given point, a space-filling one in LEARN, else by expected improvement."""
+        asked_for = {t.x for t in self.trials}
+        given = [point for point in self.points if tuple(point.tolist()) not in asked_for]
+        if given:
+            x = given[0]
+        elif phase is Phase.LEARN or self.quick or not any(t.curve.value for t in self.trials):
+            x = self._space_filling()
+        else:
+            x = self._by_improvement()
+        return Action(phase, steps, x=tuple(x.tolist()))
+
+    def best_short(self, *, by_last_value: bool) -> Trial | None:
+        """The stopped short run to promote: largest last value, or largest expected improvement over the confirmed."""
+        rivals = promotable(self.trials)
+        if not rivals:
+            return None
+        if by_last_value or self.quick:
+            return max(rivals, key=lambda t: t.curve.value[-1])
+        belief = self._belief()
+        mean, stddev = belief.posterior(self.space.features(np.array([t.x for t in rivals])))
+        finals = [t.final for t in self.trials if t.final is not None]
+        if not finals:
+            return rivals[int(np.argmax(mean))]
+        incumbent = float(belief.scale.forward(np.array([max(finals)]))[0])
+        return rivals[int(np.argmax(log_expected_improvement(mean, stddev, incumbent)))]
+
+    def _space_filling(self) -> Array:
+        if self.candidates is not None:
+            free = self._free_candidates()
+            return np.asarray(free[int(self._rng().integers(len(free)))])
+        if self.asked < _SEQUENCE:  # one sequence for all asks, so that together they fill the space
+            rng = np.random.default_rng([self.settings.seed, 0])
+            return np.asarray(self.space.sample(_SEQUENCE, rng, sparsity=LEARN_SPARSITY)[self.asked])
+        return np.asarray(self.space.sample(1, self._rng())[0])
+
+    def _by_improvement(self) -> Array:
+        belief, space = self._belief(), self.space
+        if belief.surrogate is None:
+            return self._space_filling()
+        X = np.array([t.x for t in self.trials])
+        if self.candidates is not None:
+            return best_of(space, belief.surrogate, belief.best, self._free_candidates())
+        order = np.argsort([-belief.values.get(t.trial_id, (-math.inf,))[0] for t in self.trials], kind="stable")
+        return maximise(space, belief.surrogate, belief.best, X[order[:_GOOD]], X, self._rng())
+
+    def _free_candidates(self) -> Array:
+        candidates = self.candidates
+        assert candidates is not None
+        asked = {t.x for t in self.trials}
+        free = [row for row in candidates if tuple(row.tolist()) not in asked]
+        return np.array(free) if free else candidates
+
+    def _belief(self) -> Belief:
+        max_t = horizon(self.settings, self.trials)
+        return believe(self.space, self.trials, self.predictor, max_t, self.cache)
+
+    def _rng(self) -> np.random.Generator:
+        return np.random.default_rng([self.settings.seed, 1 + self.asked])
+
+
+def horizon(settings: Settings, trials: Sequence[Trial]) -> float | None:
+    """Length of a full run: as set, or the longest completed one seen; None while unknown."""
+    if settings.max_t is not None:
+        return settings.max_t
+    return max((t.curve.last_t for t in trials if t.completed), default=None)
+
+
+def promotable(trials: Sequence[Trial]) -> list[Trial]:
+    """Short runs that ended well and were not promoted yet."""
+    taken = {t.promotes for t in trials}
+    return [
+        t
+        for t in trials
+        if t.status is TrialStatus.STOPPED and t.trial_id not in taken and t.curve.value and not t.curve.ends_failed
+    ]

@@ -1,0 +1,221 @@
+"""`jobs-ray demo | report | plan`. Every failure that a user can cause is one sentence and exit code 2.
+
+Nothing heavy is imported until a command needs it: `jobs-ray --help` answers at once, also without the extras.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from jobs_ray.budget import Allocation, allocate, first_short_t, optimal_num_full
+from jobs_ray.lm import demo
+
+_LM = ("ray", "torch", "transformers", "datasets", "peft", "accelerate")
+_DIM = 19  # of the paper's joint space
+
+
+class UsageError(Exception):
+    """Something the user can put right; its message is all that is shown."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit code: 0, or 2 after a usage error, or 130 when interrupted."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+    except UsageError as error:
+        print(f"jobs-ray: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `jobs-ray report ... | head`; Python would complain once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jobs-ray", description="Joint search of data mixture and model configuration from short training runs."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    one = commands.add_parser(
+        "demo", help="search mixture and model of a small language model on text of this Python installation",
+        description="Searches the data mixture, learning rate, depth and width of a small language model and compares "
+        "what it finds with the default. Needs no network and no GPU; under ten minutes on two free cores.",
+    )  # fmt: skip
+    demo.add_arguments(one)
+    one.set_defaults(command=_demo)
+
+    one = commands.add_parser(
+        "report", help="what an experiment found: tables, and figures with --html",
+        description="What a Ray Tune experiment with a JoBSSearcher found; also while it runs, or after it was killed.",
+    )  # fmt: skip
+    one.add_argument("experiment", metavar="EXPERIMENT_DIR", help="folder or URI (ResultGrid.experiment_path)")
+    one.add_argument("--html", metavar="FILE", help="also write one self-contained page with figures")
+    one.set_defaults(command=_report)
+
+    one = commands.add_parser(
+        "plan", help="what a budget buys",
+        description="How a budget is split into short and full runs, before anything is trained.",
+    )  # fmt: skip
+    add = one.add_argument
+    add("--budget", type=_at_least(1), required=True, metavar="C", help="budget in full-run equivalents")
+    add("--max-t", type=_positive, required=True, metavar="T", help="length of a full run (steps, iterations, ...)")
+    add("--short-t", type=_positive, metavar="K", help="length of a short run, same unit (default: as the search does)")
+    add("--dim", type=_whole, default=_DIM, metavar="D", help=f"dimensions of the space, for the theory ({_DIM})")
+    add("--resume", action="store_true", help="promoted runs go on from a checkpoint (resume_key)")
+    add("--num-trials", type=_whole, metavar="N", help="limit on the trials, if there is one (num_samples)")
+    one.set_defaults(command=_plan)
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    missing = [name for name in _LM if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f'the demo needs {", ".join(missing)}: pip install "jobs-ray[lm]"')
+    return demo.run(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError('reading an experiment needs ray: pip install "jobs-ray[tune]"')
+    if arguments.html is not None and importlib.util.find_spec("plotly") is None:
+        raise UsageError('--html needs plotly: pip install "jobs-ray[report]" (without --html the tables work)')
+    from jobs_ray.report import collect
+    from jobs_ray.report_html import write_html
+    from jobs_ray.report_tables import text
+
+    try:
+        found = collect(arguments.experiment)
+    except (OSError, ValueError) as error:  # StateError is a ValueError
+        raise UsageError(str(error)) from error
+    page = ""
+    if arguments.html is not None:  # before the tables: `jobs-ray report ... --html FILE | head` must leave the page
+        try:
+            page = f"\n\nFigures: {write_html(found, arguments.html)}"
+        except OSError as error:
+            raise UsageError(f"cannot write {arguments.html}: {error.strerror or error}") from error
+    print(f"{text(found)}{page}", flush=True)
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    print(plan_text(
+        arguments.budget, arguments.max_t, short_t=arguments.short_t, dim=arguments.dim,
+        resume=arguments.resume, num_trials=arguments.num_trials,
+    ))  # fmt: skip
+    return 0
+
+
+def plan_text(
+    budget: float,
+    max_t: float,
+    *,
+    short_t: float | None = None,
+    dim: int = _DIM,
+    resume: bool = False,
+    num_trials: int | None = None,
+) -> str:
+    """The split of `budget` (full-run equivalents) as a table. Raises UsageError unless 0 < short_t < max_t."""
+    short_t = first_short_t(max_t, budget) if short_t is None else short_t
+    if not 0 < short_t < max_t:
+        raise UsageError(f"--short-t is {short_t:g}; expected more than 0 and less than --max-t = {max_t:g}")
+    short_cost = short_t / max_t
+    promotion = 1.0 - short_cost if resume else 1.0
+    split = allocate(budget, num_trials, short_cost, promotion)
+    rest = f"trains the other {max_t - short_t:g}" if resume else f"trains {max_t:g} anew"
+    paragraphs = [
+        f"Budget: {_full_runs(budget)} of {max_t:g} steps (in the unit of --max-t), {budget * max_t:g} in all. "
+        f"A short run trains {short_t:g} steps and costs {short_cost:.3g} full runs; promoting one {rest} and costs "
+        f"{promotion:.3g}.",
+        "\n".join(_table(split, short_t, max_t, short_cost, promotion)),
+        _expected(split, budget, num_trials, short_cost, promotion),
+        _theory(budget, short_cost, dim),
+    ]
+    return "\n\n".join(p if "\n" in p else textwrap.fill(p, 80) for p in paragraphs)
+
+
+def _table(split: Allocation, short_t: float, max_t: float, short_cost: float, promotion: float) -> list[str]:
+    rows = [
+        ("learn", "short runs, spread over the space", split.learn_short, short_t, short_cost),
+        ("learn", "full runs, the best of them promoted", split.learn_full, max_t, promotion),
+        ("search", "short runs, chosen by the surrogate", split.search_short, short_t, short_cost),
+        ("confirm", "full runs, the most promising promoted", split.confirm, max_t, promotion),
+    ]
+    lines = [f"{'phase':<9}{'what':<40}{'runs':>6}{'to step':>11}{'cost':>12}"]
+    for phase, what, runs, t, cost in rows:
+        lines.append(f"{phase:<9}{what:<40}{runs:>6}{t:>11g}{runs * cost:>12.2f}")
+    runs, total = sum(row[2] for row in rows), sum(row[2] * row[4] for row in rows)
+    lines.append(f"{'all':<49}{runs:>6}{'':>11}{total:>12.2f}")
+    return lines
+
+
+def _expected(split: Allocation, budget: float, num_trials: int | None, short_cost: float, promotion: float) -> str:
+    configs, full = split.learn_short + split.search_short, split.learn_full + split.confirm
+    trials = configs + full
+    said = (
+        f"Expected: about {trials} trials (configurations: {configs}, fully trained: {full}). Search and "
+        "confirm take turns; a short run that looks best may go on to the end on the spot."
+    )
+    if configs * short_cost + full * promotion > budget + 1e-9:
+        said += " The budget is too small for all of this: the search leaves out what it cannot pay for."
+    if num_trials is not None and num_trials < trials:
+        said += (
+            f" Limited to {num_trials} trials, the search ends before the budget is spent: leave the limit out "
+            f"(num_samples=-1), or allow at least {trials}."
+        )
+    return said
+
+
+def _theory(budget: float, short_cost: float, dim: int) -> str:
+    best = optimal_num_full(budget, short_cost, dim)
+    short = int((budget - best) / short_cost + 1e-9)
+    return (
+        f"Theory (arXiv 2602.08351; {dim} dimensions, unknown constants set to 1): the bound on the regret is lowest "
+        f"with N* = {_full_runs(best)} to learn from, then {short} short ones. The search uses the adaptive split "
+        "above, which measures better; JoBSSearcher(num_full=N) gives the paper's two phases."
+    )
+
+
+def _full_runs(number: float) -> str:
+    return f"{number:g} full run{'' if number == 1 else 's'}"
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+class _at_least:
+    def __init__(self, least: float) -> None:
+        self.least = least
+
+    def __call__(self, text: str) -> float:
+        value = _number(text)
+        if not (math.isfinite(value) and value >= self.least):
+            raise argparse.ArgumentTypeError(f"expected at least {self.least:g} (one full run), got {text!r}")
+        return value
+
+
+def _whole(text: str) -> int:
+    value = _number(text)
+    if value != int(value if math.isfinite(value) else 0) or value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(value)

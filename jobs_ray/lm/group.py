@@ -1,0 +1,120 @@
+"""Several workers: the training function in every worker of a Ray Train (V2) group, inside a Tune trial."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs_ray.lm.errors import TaskError, TrainingError
+from jobs_ray.lm.session import Session
+from jobs_ray.lm.task import Task
+
+logger = logging.getLogger(__name__)
+
+
+def group_trainable(task: Task, scaling_config: Any) -> Callable[[dict[str, Any]], None]:
+    """The function trainable of a task. It holds no CPU itself: the workers' placement group does."""
+    from ray import tune
+
+    used: list[str] = []
+
+    def lm_group(config: dict[str, Any]) -> None:
+        trial = tune.get_context().get_trial_id()
+        if used and used != [trial]:
+            raise TaskError(
+                "this trainable runs a worker group and cannot be reused by another trial; "
+                "set TuneConfig(reuse_actors=False)"
+            )
+        used[:] = [trial]
+        run_group(task, scaling_config, config)
+
+    # One byte of memory: Tune refuses an empty request, and a CPU held here would be one less for the workers.
+    return tune.with_resources(lm_group, tune.PlacementGroupFactory([{"memory": 1}]))  # type: ignore[no-any-return]
+
+
+def run_group(task: Task, scaling_config: Any, config: dict[str, Any]) -> None:
+    """Train one trial. Reports arrive through TuneReportCallback; the checkpoint is registered with Tune at the
+    end, by repeating the last report. Raises TrainingError with the first worker's reason."""
+    from ray import train, tune
+    from ray.train._internal.session import get_session
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    _preflight()
+    storage = get_session().storage
+    name = f"train-{tune.get_context().get_trial_id()}"
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config={"task": task, "config": config},
+        scaling_config=scaling_config,
+        run_config=train.RunConfig(
+            name=name,
+            storage_path=storage.experiment_fs_path,
+            storage_filesystem=storage.storage_filesystem,
+            checkpoint_config=train.CheckpointConfig(num_to_keep=1),
+            failure_config=train.FailureConfig(max_failures=0),
+            callbacks=[TuneReportCallback()],
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        failures = getattr(error, "worker_failures", {})
+        reason = "; ".join(f"worker {rank}: {_short(f)}" for rank, f in sorted(failures.items()))
+        raise TrainingError(reason or str(error)) from error
+    if result.checkpoint is not None:
+        tune.report(dict(result.metrics or {}), checkpoint=result.checkpoint)
+    # What Ray Train kept is now in the trial's own folder.
+    shutil.rmtree(Path(storage.experiment_fs_path) / name, ignore_errors=True)
+
+
+def worker(arguments: dict[str, Any]) -> None:
+    """One worker of the group. Every rank reports, and gives its part of each checkpoint."""
+    import transformers
+    from ray import train
+
+    from jobs_ray.lm.loop import train as train_one
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    task: Task = arguments["task"]
+    config = dict(arguments["config"])
+
+    def report(metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        # `done` would make Tune end the trial before the group has shut down, and leak its placement group.
+        shown = {k: v for k, v in metrics.items() if k != "done"}
+        train.report(shown, checkpoint=train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None)
+
+    with tempfile.TemporaryDirectory(prefix="jobs-ray-") as scratch:
+        before = train.get_checkpoint()
+        if before is not None:  # this group was restarted
+            config[task.resume_key] = before.to_directory(f"{scratch}/restored")
+        train_one(config, Session(task), report, Path(scratch) / "run")
+
+
+def _preflight() -> None:
+    """Say so when Ray's State API is silent: then a trial stopped from outside keeps its workers' resources."""
+    import ray
+    from ray.util.state import list_placement_groups
+
+    # Without an address the State API asks the machine's *newest* Ray, and when that one goes away this process is
+    # killed with it (seen with several Rays on one machine).
+    address = ray.get_runtime_context().gcs_address
+    try:
+        list_placement_groups(address=address, limit=1, timeout=10, raise_on_missing_output=False)
+    except Exception as error:
+        logger.warning(
+            "Ray's State API does not answer (%s). A trial stopped from outside would then leak the placement group "
+            "of its workers, and the next trial would hang: install ray[default] and start Ray with its dashboard.",
+            _short(error),
+        )
+
+
+def _short(error: BaseException) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]

@@ -1,0 +1,204 @@
+"""The training function: one run of one config with `transformers.Trainer`, reporting as it goes.
+
+The same function runs in a Tune actor and in each worker of a Ray Train group (`train.py`), or right here
+(`run`). Whoever calls it passes `report(metrics, checkpoint)`, called at every report with the folder of a
+checkpoint just written, or None.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs_ray.lm.errors import TaskError, TrainingError
+from jobs_ray.lm.session import Session, pinned_threads
+from jobs_ray.lm.task import Task
+
+Report = Callable[[dict[str, Any], Path | None], None]
+RUN_FILE = "jobs_ray_run.json"  # in a checkpoint: the config and step it belongs to
+
+
+def run(
+    task: Task,
+    config: Mapping[str, Any] | None = None,
+    *,
+    keep: str | Path | None = None,
+    session: Session | None = None,
+) -> list[dict[str, Any]]:
+    """Train one config in this process, without Ray; returns its reports.
+
+    keep: folder that receives the last checkpoint written (replaced when it exists); None keeps none.
+    """
+    reports: list[dict[str, Any]] = []
+
+    def report(metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        reports.append(metrics)
+        if checkpoint is not None and keep is not None:
+            shutil.rmtree(keep, ignore_errors=True)
+            shutil.copytree(checkpoint, keep)
+
+    with tempfile.TemporaryDirectory(prefix="jobs-ray-") as scratch:
+        train(dict(config or {}), session or Session(task), report, Path(scratch), save=keep is not None)
+    return reports
+
+
+def train(config: Mapping[str, Any], session: Session, report: Report, scratch: Path, *, save: bool = True) -> None:
+    """One run, to the steps granted by `config`, from scratch or from `config[task.resume_key]`.
+
+    scratch: a folder of this process's own for checkpoints on their way to `report`; one is kept at a time.
+    Raises TaskError for a config that cannot be trained, TrainingError for out of memory and NaN losses.
+    """
+    import torch
+
+    task = session.task
+    with pinned_threads(task.threads):
+        trainer = build(config, session, report, scratch, save=save)
+        resume = config.get(task.resume_key)
+        if resume:
+            _check_resume(Path(resume), config, task)
+        try:
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if isinstance(error, TrainingError) or not _out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"out of memory at step {trainer.state.global_step} with {trainer.args.per_device_train_batch_size} "
+                f"rows of {task.seq_len} tokens a pass; raise Task.accumulation (now {task.accumulation}), set "
+                f"activation_checkpointing, or narrow the space. ({str(error)[:200]})"
+            ) from error
+        finally:
+            trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def build(config: Mapping[str, Any], session: Session, report: Report, scratch: Path, *, save: bool = True) -> Any:
+    """The Trainer of one run, ready to `train()`."""
+    from jobs_ray.lm.mixing import MixedRows, MixturePlan, weights_of
+    from jobs_ray.lm.trainer import MixtureTrainer
+
+    task = session.task
+    seed = task.seed_of(config)
+    weights = weights_of(config.get("mixture"), list(task.domains))
+    plan = MixturePlan(session.train, weights, task.max_steps * task.batch_size, seed=seed, unit=task.unit)
+    start = time.perf_counter()
+    model = session.models.build(config, seed)
+    built = time.perf_counter()
+    args = arguments(config, task, scratch)
+    return MixtureTrainer(
+        model=model,
+        args=args,
+        train_dataset=MixedRows(session.train, plan),
+        session=session,
+        config=config,
+        report=report,
+        save=save,
+        startup={**session.seconds, "model": built - start},
+    )
+
+
+def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
+    """TrainingArguments: the schedule over the full run, no saving, evaluating or logging of its own."""
+    from dataclasses import fields
+
+    import torch
+    from transformers import TrainingArguments
+
+    from jobs_ray.lm.model import bf16_available
+
+    known = {f.name for f in fields(TrainingArguments)}
+    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    share, rest = divmod(task.batch_size, world * task.accumulation)
+    if rest:
+        raise TaskError(
+            f"batch_size={task.batch_size} is not a multiple of workers x accumulation = {world} x {task.accumulation}"
+        )
+    on_cpu = not torch.cuda.is_available()
+    given: dict[str, Any] = {
+        "output_dir": str(scratch),
+        "max_steps": task.max_steps,
+        "per_device_train_batch_size": share,
+        "gradient_accumulation_steps": task.accumulation,
+        "learning_rate": float(config.get("lr", task.lr)),
+        "weight_decay": float(config.get("weight_decay", task.weight_decay)),
+        "warmup_steps": round(float(config.get("warmup", task.warmup)) * task.max_steps),
+        "lr_scheduler_type": task.schedule,
+        "seed": task.seed_of(config),
+        "data_seed": task.seed_of(config),
+        "bf16": bf16_available(),
+        "use_cpu": on_cpu,
+        "dataloader_pin_memory": not on_cpu,
+        "ddp_find_unused_parameters": False,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "logging_nan_inf_filter": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+    if on_cpu and world > 1:
+        given["ddp_backend"] = "gloo"
+    if "use_cache" in known:
+        # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
+        given["use_cache"] = False
+    if task.activation_checkpointing:
+        name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+        given[name] = True
+        given[f"{name}_kwargs"] = {"use_reentrant": False}
+    clash = sorted(set(task.trainer_args) & {"max_steps", "output_dir", "seed", "data_seed"})
+    if clash:
+        raise TaskError(f"trainer_args {clash} are set from the task and the trial's config")
+    unknown = sorted(set(task.trainer_args) - known)
+    if unknown:
+        raise TaskError(f"transformers.TrainingArguments has no {unknown}; remove them from trainer_args")
+    return TrainingArguments(**{**given, **task.trainer_args})
+
+
+def comparable(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """The part of a config that a resumed run must share with the run it goes on from."""
+    skip = {task.steps_key, task.resume_key}
+    return json.loads(json.dumps({k: v for k, v in config.items() if k not in skip}, sort_keys=True, default=str))  # type: ignore[no-any-return]
+
+
+def _check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task) -> None:
+    if not (checkpoint / RUN_FILE).exists():
+        raise TaskError(f"config[{task.resume_key!r}]={checkpoint} is not a checkpoint of this trainable")
+    saved = json.loads((checkpoint / RUN_FILE).read_text())
+    if saved["config"] != comparable(config, task):
+        raise TaskError(
+            f"the checkpoint {checkpoint} is of another config ({saved['config']}), not of "
+            f"{comparable(config, task)}; a run resumes only its own"
+        )
+    if saved["max_steps"] != task.max_steps:
+        raise TaskError(
+            f"the checkpoint's full run has {saved['max_steps']} steps, the task's {task.max_steps}: "
+            "another learning-rate schedule"
+        )
+    if saved["step"] >= task.granted_steps(config):
+        raise TaskError(
+            f"the checkpoint stands at step {saved['step']}, and the trial is granted "
+            f"{task.granted_steps(config)}: nothing left to train"
+        )
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def finite(value: float, what: str, step: int) -> float:
+    """The value itself. Raises TrainingError when it is NaN or infinite."""
+    if not math.isfinite(value):
+        raise TrainingError(f"{what} is {value} at step {step}; the run diverged (lower lr, or warm up)")
+    return value

@@ -1,0 +1,156 @@
+"""The mixture: which row of which domain every position of a run reads.
+
+Notation: D domains with weights w_d, row lengths l_d,i in tokens; N positions (rows) of a run.
+
+`datasets.interleave_datasets(probabilities=w)` draws the domain of each position; over a run of 1,600 rows its
+shares are off by 1-3 %, over a short run by 10 %, which is noise in exactly what the search studies. Here the
+domains take turns instead (weighted fair queueing): the k-th row a domain gives is due at the virtual time
+`(tokens before it + half its own) / w_d`, and rows are read in order of due time. So every *prefix* has the
+right shares within about one row a domain, a short run is a prefix of the full one, and the order needs no N.
+Within a domain rows are shuffled by (seed, domain, epoch); an exhausted domain starts its next epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jobs_ray.lm.errors import TaskError
+from jobs_ray.lm.packing import PackedRows
+
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def weights_of(mixture: Mapping[str, float] | None, names: list[str]) -> dict[str, float]:
+    """Weights over `names` that sum to 1; None means equal. Raises TaskError on unknown names, no or bad weight."""
+    if mixture is None:
+        return dict.fromkeys(names, 1.0 / len(names))
+    unknown = sorted(set(mixture) - set(names))
+    if unknown:
+        raise TaskError(f"mixture names {unknown} are not domains of the task; its domains: {names}")
+    weights = {name: float(mixture.get(name, 0.0)) for name in names}
+    total = sum(weights.values())
+    if not np.isfinite(total) or min(weights.values()) < 0.0 or abs(total - 1.0) > 1e-3:
+        raise TaskError(f"mixture weights must be >= 0 and sum to 1, got {dict(mixture)} (sum {total})")
+    return {name: weight / total for name, weight in weights.items()}
+
+
+class MixturePlan:
+    """Positions 0..N-1 of a run: `domain` (N,) index into `names`, `row` (N,) row of that domain.
+
+    unit: what the weights are shares of: "tokens" (padding not counted) or "examples" of the source.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, PackedRows],
+        weights: Mapping[str, float],
+        positions: int,
+        *,
+        seed: int,
+        unit: str = "tokens",
+    ) -> None:
+        self.names = list(rows)
+        self.positions = positions
+        share = np.array([weights[name] for name in self.names], dtype=np.float64)
+        if unit == "examples":
+            share = share * [rows[n].info.tokens / rows[n].info.examples for n in self.names]
+        elif unit != "tokens":
+            raise TaskError(f"unit must be 'tokens' or 'examples', got {unit!r}")
+        share = share / share.sum()
+        due, domain, row, length = [], [], [], []
+        for d, name in enumerate(self.names):
+            if share[d] == 0.0:
+                continue
+            order = _order(len(rows[name]), _enough(rows, share, d, positions), seed, name)
+            lengths = np.asarray(rows[name].lengths, dtype=np.int64)[order]
+            due.append((np.cumsum(lengths) - 0.5 * lengths) / share[d])
+            domain.append(np.full(len(order), d))
+            row.append(order)
+            length.append(lengths)
+        first = np.argsort(np.concatenate(due), kind="stable")[:positions]
+        if len(first) < positions:
+            raise AssertionError("the plan was made too short")  # _enough promises enough rows
+        self.domain: IntArray = np.concatenate(domain)[first]
+        self.row: IntArray = np.concatenate(row)[first]
+        self._length: IntArray = np.concatenate(length)[first]
+        self._sizes = [len(rows[name]) for name in self.names]
+
+    def tokens(self, upto: int | None = None) -> dict[str, int]:
+        """Tokens read from each domain in the first `upto` positions."""
+        counts = np.bincount(self.domain[:upto], self._length[:upto], minlength=len(self.names))
+        return {name: int(c) for name, c in zip(self.names, counts, strict=True)}
+
+    def epochs(self, upto: int | None = None) -> dict[str, float]:
+        """How often each domain has been read through in the first `upto` positions (2.5: repeated)."""
+        counts = np.bincount(self.domain[:upto], minlength=len(self.names))
+        return {n: float(c) / s for n, c, s in zip(self.names, counts, self._sizes, strict=True)}
+
+
+def _enough(rows: Mapping[str, PackedRows], share: Any, d: int, positions: int) -> int:
+    """Rows of domain d that surely cover its part of `positions` rows, capped by all of them."""
+    names = list(rows)
+    tokens = max(int(np.max(rows[n].lengths)) for n, s in zip(names, share, strict=True) if s > 0) * positions
+    mean = rows[names[d]].info.tokens / len(rows[names[d]])
+    epoch = len(rows[names[d]])
+    # A whole extra epoch, since the mean length only holds over full epochs; one extra row for rounding.
+    return int(min(positions, np.ceil(share[d] * tokens / mean) + epoch)) + 1
+
+
+def _order(size: int, count: int, seed: int, name: str) -> IntArray:
+    """The first `count` rows of a domain, reshuffled each epoch."""
+    salt = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    epochs = -(-count // size)
+    parts = [np.random.default_rng([seed, salt, epoch]).permutation(size) for epoch in range(epochs)]
+    return np.concatenate(parts)[:count].astype(np.int64)
+
+
+class MixedRows:
+    """A map-style data set over the plan, for a DataLoader that reads it in order.
+
+    Being an ordinary indexed data set is what makes it disjoint by rank and resumable: accelerate gives every
+    rank its own indices, and skipping to a position skips indices, not data.
+    """
+
+    def __init__(self, rows: Mapping[str, PackedRows], plan: MixturePlan) -> None:
+        self._rows: list[PackedRows] = [rows[name] for name in plan.names]
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return self.plan.positions
+
+    def __getitem__(self, position: int) -> dict[str, np.ndarray[Any, np.dtype[np.int32]]]:
+        return self._rows[int(self.plan.domain[position])][int(self.plan.row[position])]
+
+
+def collate(rows: list[dict[str, np.ndarray[Any, np.dtype[np.int32]]]]) -> dict[str, Any]:
+    """Rows of any layouts to a batch of (B, seq_len) int64 tensors; `position_ids` only where a row restarts."""
+    import torch
+
+    batch = {
+        "input_ids": np.stack([row["input_ids"] for row in rows]),
+        "labels": np.stack([row.get("labels", row["input_ids"]) for row in rows]),
+    }
+    if any("position_ids" in row for row in rows):
+        plain = np.arange(batch["input_ids"].shape[1], dtype=np.int32)
+        batch["position_ids"] = np.stack([row.get("position_ids", plain) for row in rows])
+    return {name: torch.from_numpy(values.astype(np.int64)) for name, values in batch.items()}
+
+
+def weight_bounds(rows: Mapping[str, PackedRows], positions: int, seq_len: int, max_epochs: float) -> dict[str, float]:
+    """The largest weight at which no domain is read more than `max_epochs` times in a run.
+
+    Raises TaskError when the bounds leave no mixture (all data together too small).
+    """
+    run = positions * seq_len
+    bounds = {name: min(1.0, max_epochs * packed.info.tokens / run) for name, packed in rows.items()}
+    if sum(bounds.values()) < 1.0:
+        have = sum(packed.info.tokens for packed in rows.values())
+        raise TaskError(
+            f"max_epochs_per_domain={max_epochs} allows {max_epochs * have:.0f} tokens of all domains together, "
+            f"a full run reads {run}; raise it to at least {run / have:.2f}, add data, or train fewer steps"
+        )
+    return bounds

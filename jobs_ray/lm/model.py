@@ -1,0 +1,163 @@
+"""Models: pretrained or fresh, whole or with LoRA adapters."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jobs_ray.lm.errors import TaskError
+from jobs_ray.lm.task import Model
+
+LORA_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
+_LORA_KEYS = {"r", "alpha", "dropout", "num_layers", "end", "modules"}
+
+
+def load_tokenizer(spec: Model) -> Any:
+    """The tokenizer of a model; its padding token falls back to end-of-text."""
+    from transformers import AutoTokenizer
+
+    where = spec.tokenizer or spec.name
+    extra = {"gguf_file": spec.gguf_file} if spec.gguf_file and not spec.tokenizer else {}
+    tokenizer = AutoTokenizer.from_pretrained(where, revision=spec.revision, **extra)
+    if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def fresh_config(spec: Mapping[str, Any], overrides: Mapping[str, Any] | None, tokenizer: Any) -> Any:
+    """A transformers configuration from `Model.config` and the trial's `config["model"]`."""
+    from transformers import AutoConfig
+
+    keys = {**spec, **(overrides or {})}
+    kind = keys.pop("model_type")
+    hidden, head = keys.get("hidden_size"), keys.get("head_dim")
+    if hidden and head and "num_attention_heads" not in keys:
+        if hidden % head:
+            raise TaskError(f"hidden_size={hidden} is not a multiple of head_dim={head}")
+        keys["num_attention_heads"] = hidden // head
+    if hidden and "intermediate_size" not in keys:
+        keys["intermediate_size"] = -(-hidden * 8 // 3 // 16) * 16
+    if "num_attention_heads" in keys:
+        keys.setdefault("num_key_value_heads", keys["num_attention_heads"])
+        if hidden and not head and hidden % keys["num_attention_heads"]:
+            raise TaskError(
+                f"hidden_size={hidden} is not a multiple of num_attention_heads={keys['num_attention_heads']}"
+            )
+    keys.setdefault("vocab_size", len(tokenizer))
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        keys.setdefault(name, getattr(tokenizer, name))
+    return AutoConfig.for_model(kind, **keys)
+
+
+def lora_config(lora: Mapping[str, Any], num_layers: int) -> Any:
+    """A peft LoraConfig from the trial's `config["lora"]`.
+
+    Keys: `r`, `alpha` (default r), `dropout`; the modules as flags (`"q_proj": True`) or as a list `modules`;
+    `num_layers` (default all) from the `end` "last" (default) or "first". With every flag off, q_proj is used:
+    an adapter on nothing has nothing to train, and the search space cannot exclude that corner.
+    """
+    from peft import LoraConfig, TaskType
+
+    flags = {name: bool(value) for name, value in lora.items() if name not in _LORA_KEYS}
+    odd = [name for name, value in lora.items() if name not in _LORA_KEYS and not isinstance(value, bool | int)]
+    if odd:
+        raise TaskError(f"lora keys {odd} are neither settings ({sorted(_LORA_KEYS)}) nor module flags (bool)")
+    modules: Any = lora.get("modules")
+    if modules is None:
+        modules = [name for name, on in flags.items() if on] or ["q_proj"]
+    elif not isinstance(modules, str):
+        modules = list(modules)
+    count = int(lora.get("num_layers", num_layers))
+    if not 1 <= count <= num_layers:
+        raise TaskError(f"lora num_layers must be in 1..{num_layers}, got {count}")
+    end = lora.get("end", "last")
+    if end not in ("first", "last"):
+        raise TaskError(f"lora end must be 'first' or 'last', got {end!r}")
+    layers = range(count) if end == "first" else range(num_layers - count, num_layers)
+    r = int(lora["r"])
+    return LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=r,
+        lora_alpha=lora.get("alpha", r),
+        lora_dropout=float(lora.get("dropout", 0.0)),
+        target_modules=modules,
+        layers_to_transform=list(layers) if count < num_layers else None,
+    )
+
+
+@contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """peft 0.21 asks transformers 5.2x by a name that the latter deprecates; nothing a user can do about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
+
+
+def bf16_available() -> bool:
+    """Whether this process's device computes in bfloat16 at full speed (CPUs: no, even where they can)."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+
+class ModelSource:
+    """Builds a trial's model; keeps the frozen base of LoRA trials, so that the next trial does not load it again."""
+
+    def __init__(self, spec: Model, tokenizer: Any) -> None:
+        self.spec = spec
+        self.tokenizer = tokenizer
+        self._adapted: Any = None  # the last LoRA model, whose base is as it was loaded
+
+    def build(self, config: Mapping[str, Any], seed: int) -> Any:
+        """A model as the trial's config says; new weights (fresh model, adapters) depend on `seed` alone."""
+        import torch
+        from peft import get_peft_model
+
+        lora = config.get("lora")
+        if config.get("model") and self.spec.config is None:
+            raise TaskError("config['model'] changes an architecture; the task's model is pretrained")
+        torch.manual_seed(seed)
+        if lora is None:
+            self._adapted = None
+            return self._load(config, frozen=False)
+        if self._adapted is not None and self.spec.config is None:
+            base = self._adapted.unload()
+            torch.manual_seed(seed)
+        else:
+            base = self._load(config, frozen=True)
+        with _quiet_peft():
+            self._adapted = get_peft_model(base, lora_config(lora, base.config.num_hidden_layers))
+        return self._adapted
+
+    def _load(self, config: Mapping[str, Any], *, frozen: bool) -> Any:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        spec = self.spec
+        small = spec.dtype == "bfloat16" or (spec.dtype == "auto" and frozen and bf16_available())
+        dtype = torch.bfloat16 if small else torch.float32
+        if spec.config is not None:
+            made = fresh_config(spec.config, config.get("model"), self.tokenizer)
+            return AutoModelForCausalLM.from_config(made, dtype=dtype)
+        extra = {"gguf_file": spec.gguf_file} if spec.gguf_file else {}
+        return AutoModelForCausalLM.from_pretrained(spec.name, revision=spec.revision, dtype=dtype, **extra)
+
+
+def load(checkpoint: str | Path) -> tuple[Any, Any]:
+    """(model, tokenizer) of a checkpoint that a trial left, adapters on their base included."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(checkpoint)
+    if (folder / "adapter_config.json").exists():
+        from peft import AutoPeftModelForCausalLM
+
+        with _quiet_peft():
+            model = AutoPeftModelForCausalLM.from_pretrained(str(folder))
+    elif (folder / "config.json").exists():
+        model = AutoModelForCausalLM.from_pretrained(str(folder))
+    else:
+        raise FileNotFoundError(f"{folder} holds neither config.json nor adapter_config.json: not a checkpoint")
+    return model, AutoTokenizer.from_pretrained(str(folder))

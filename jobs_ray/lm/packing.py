@@ -1,0 +1,192 @@
+"""Tokenise and pack a domain once, into memory-mapped Arrow rows that every trial and worker shares.
+
+Rows have `seq_len` tokens. Two layouts:
+
+- text: documents are joined with end-of-text tokens and cut into full rows; column `input_ids`.
+- examples (chat, prompt/completion, questions): whole examples side by side in a row, the rest of it padding;
+  columns `input_ids`, `labels` (-100: no loss) and `position_ids`, which restart at every example, so that
+  transformers keeps the examples of a row from attending to each other.
+
+Both are ordinary Arrow streams that `datasets.Dataset.from_file` opens too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jobs_ray.lm import domains, formatting
+from jobs_ray.lm.domains import Domain
+from jobs_ray.lm.errors import DataError
+from jobs_ray.lm.layouts import ExampleRows, TextRows, encode
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from jobs_ray.lm.task import Task
+
+_VERSION = 1  # part of every key: raise it when the rows of the same content would change
+_ROWS_A_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class PackInfo:
+    """What packing a domain gave. `tokens` are those of text, without padding; `examples` those packed.
+
+    truncated: examples longer than a row, cut to it. dropped: examples with nothing left to learn.
+    """
+
+    layout: str
+    seq_len: int
+    rows: int
+    tokens: int
+    examples: int
+    truncated: int
+    dropped: int
+
+
+class PackedRows:
+    """Memory-mapped rows of one domain. Pickles as its folder."""
+
+    def __init__(self, folder: str | Path) -> None:
+        import pyarrow as pa
+
+        self.folder = Path(folder)
+        self.info = PackInfo(**json.loads((self.folder / "info.json").read_text()))
+        self._chunks: dict[str, list[np.ndarray[Any, np.dtype[np.int32]]]] = {}
+        with pa.memory_map(str(self.folder / "rows.arrow")) as file:
+            for batch in pa.ipc.open_stream(file):
+                for name in batch.schema.names:
+                    flat = batch.column(name).flatten().to_numpy(zero_copy_only=True)
+                    self._chunks.setdefault(name, []).append(flat.reshape(len(batch), -1))
+        self.lengths = np.load(self.folder / "lengths.npy", mmap_mode="r")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedRows, (str(self.folder),)
+
+    def __len__(self) -> int:
+        return self.info.rows
+
+    def __getitem__(self, row: int) -> dict[str, np.ndarray[Any, np.dtype[np.int32]]]:
+        if not 0 <= row < self.info.rows:
+            raise IndexError(f"row {row} of {self.info.rows}")
+        chunk, at = divmod(row, _ROWS_A_BATCH)
+        return {name: chunks[chunk][at] for name, chunks in self._chunks.items()}
+
+
+def key_of(domain: Domain, tokenizer: Any, seq_len: int, rows: Dataset | None = None) -> str:
+    """Key of the packed rows: content of the domain, tokenizer, row length, version of this module."""
+    what = [_VERSION, domains.fingerprint(domain, rows), tokenizer_key(tokenizer), seq_len]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
+
+
+def tokenizer_key(tokenizer: Any) -> str:
+    """Key of everything about a tokenizer that changes its tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    special = [tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.chat_template]
+    return hashlib.sha256((vocabulary + json.dumps(special)).encode()).hexdigest()[:24]
+
+
+def pack(domain: Domain, tokenizer: Any, seq_len: int, cache: str | Path) -> PackedRows:
+    """The domain's packed rows, made now or found in `cache`.
+
+    Safe when several processes ask at once: one packs under a file lock, the others wait and open what it made;
+    the folder appears by a rename, so a killed process leaves nothing half-made behind.
+    """
+    from filelock import FileLock
+
+    cache = Path(cache).expanduser()
+    cache.mkdir(parents=True, exist_ok=True)
+    rows = domains.load(domain, cache) if domains.is_hub_name(domain) else None
+    folder = cache / key_of(domain, tokenizer, seq_len, rows)
+    if not (folder / "info.json").exists():
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "info.json").exists():
+                rows = domains.load(domain, cache) if rows is None else rows
+                _write(rows, domain, tokenizer, seq_len, folder)
+    return PackedRows(folder)
+
+
+def prepare(task: Task, tokenizer: Any = None) -> dict[str, dict[str, PackedRows]]:
+    """Pack everything a task needs: `{"train": {domain: rows}, "target": {name: rows}}`.
+
+    Called by `lm.trainable` in the user's process, so that trials find their tokens ready.
+    """
+    if tokenizer is None:
+        from jobs_ray.lm.model import load_tokenizer
+
+        tokenizer = load_tokenizer(task.model)
+    cache = Path(task.cache_dir)
+    train = {n: pack(d.training(), tokenizer, task.seq_len, cache) for n, d in task.domains.items()}
+    target = {n: pack(t.domain, tokenizer, task.seq_len, cache) for n, t in task.targets().items()}
+    return {"train": train, "target": target}
+
+
+def _write(rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: Path) -> None:
+    kind = domain.format
+    if kind == "auto":
+        kind = formatting.detect(rows[0], column=domain.column, prompt=domain.prompt, completion=domain.completion)
+    layout = "text" if kind in ("text", "wikitext") else "examples"
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        encoded = encode(rows, domain, kind, tokenizer)
+        packed = TextRows(encoded, seq_len) if layout == "text" else ExampleRows(encoded, tokenizer, seq_len)
+        lengths = _write_arrow(packed, temporary / "rows.arrow", seq_len)
+        if not lengths:
+            raise DataError(
+                f"nothing to learn in {domain.source!r:.200} as {kind!r} ({packed.dropped} examples dropped); "
+                "check format and columns"
+            )
+        np.save(temporary / "lengths.npy", np.asarray(lengths, dtype=np.int32))
+        info = PackInfo(
+            layout, seq_len, len(lengths), int(sum(lengths)), packed.examples, packed.truncated, packed.dropped
+        )
+        (temporary / "info.json").write_text(json.dumps(asdict(info)))
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> list[int]:
+    """Write the rows in record batches of `_ROWS_A_BATCH`; returns their numbers of tokens."""
+    import pyarrow as pa
+
+    row_type = pa.list_(pa.int32(), seq_len)
+    lengths: list[int] = []
+    waiting: list[dict[str, list[int]]] = []
+    writer: Any = None
+
+    def flush() -> None:
+        nonlocal writer
+        names = list(waiting[0])
+        arrays = [
+            pa.FixedSizeListArray.from_arrays(
+                pa.array(np.asarray([row[name] for row in waiting], dtype=np.int32).reshape(-1)), seq_len
+            )
+            for name in names
+        ]
+        if writer is None:
+            schema = pa.schema([(name, row_type) for name in names])
+            writer = pa.ipc.new_stream(str(path), schema)
+        writer.write_batch(pa.record_batch(arrays, schema=pa.schema([(n, row_type) for n in names])))
+        waiting.clear()
+
+    for used, row in packed:
+        lengths.append(used)
+        waiting.append(row)
+        if len(waiting) == _ROWS_A_BATCH:
+            flush()
+    if waiting:
+        flush()
+    if writer is not None:
+        writer.close()
+    return lengths

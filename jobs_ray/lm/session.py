@@ -1,0 +1,48 @@
+"""What a process keeps from trial to trial: the tokenizer, the mapped rows, the frozen base of LoRA trials."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jobs_ray.lm.task import Task
+
+
+class Session:
+    """Opened once a process. `seconds` says what the opening cost: imports, tokenizer, data."""
+
+    def __init__(self, task: Task) -> None:
+        start = time.perf_counter()
+        import peft  # noqa: F401  (paid here, so that it is counted here)
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+
+        from jobs_ray.lm.model import ModelSource, load_tokenizer
+        from jobs_ray.lm.packing import prepare
+
+        imported = time.perf_counter()
+        self.task = task
+        self.tokenizer = load_tokenizer(task.model)
+        packed = prepare(task, self.tokenizer)
+        self.train = packed["train"]
+        self.target = packed["target"]
+        self.models = ModelSource(task.model, self.tokenizer)
+        self.questions: list[Any] | None = None
+        self.seconds = {"imports": imported - start, "data": time.perf_counter() - imported}
+
+
+@contextmanager
+def pinned_threads(threads: int | None) -> Iterator[None]:
+    """Run with so many torch threads, and give the process its own number back afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    wanted = threads or int(os.environ.get("OMP_NUM_THREADS") or before)
+    torch.set_num_threads(max(1, wanted))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,148 @@
+"""The task: everything about a training run that the search does not vary.
+
+What it does vary is the trial's config, a plain dict with any of these keys (the rest comes from the task):
+
+    mixture        {domain: weight}, summing to 1; absent: equal weights
+    lr, weight_decay, warmup      learning rate; AdamW's decay; warm-up as a fraction of the full run
+    lora           {"r", "alpha", "dropout", "<module>": bool ..., "num_layers", "end"}; absent or None: full
+                   fine-tuning
+    model          overrides of `Model.config` (architecture search)
+    seed           overrides `Task.seed`
+    max_steps      (`Task.steps_key`) optimiser steps to train to, counted from the start of the *full* run
+    resume_from    (`Task.resume_key`) folder of a checkpoint of the same run to go on from
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jobs_ray.lm.domains import Domain
+from jobs_ray.lm.errors import TaskError
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained: a pretrained model (`name`: hub name or folder) or a fresh one (`config`).
+
+    config: `model_type` and that type's configuration keys. Of a fresh Llama-like model, what is absent follows
+        `hidden_size`: heads of `head_dim`, `intermediate_size` = 8/3 of it in multiples of 16. The vocabulary
+        comes from the tokenizer.
+    tokenizer: hub name or folder; by default that of `name`.
+    dtype: of the weights; "auto": bfloat16 where the device has it and the base is frozen (LoRA), float32
+        otherwise (bf16 autocast is used then).
+    """
+
+    name: str | None = None
+    config: Mapping[str, Any] | None = None
+    tokenizer: str | None = None
+    revision: str | None = None
+    gguf_file: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        if (self.name is None) == (self.config is None):
+            raise TaskError("Model needs exactly one of name (pretrained) and config (fresh)")
+        if self.config is not None and "model_type" not in self.config:
+            raise TaskError("Model.config needs 'model_type', for example {'model_type': 'llama', ...}")
+        if self.tokenizer is None and self.name is None:
+            raise TaskError("a fresh model needs Model.tokenizer, a hub name or a folder")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A validation set; `eval_loss` is the average of the targets' losses by `weight`."""
+
+    domain: Domain
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Questions to answer at every report, reported as `accuracy`: by likelihood where a question has options,
+    by greedy generation of up to `max_new_tokens` and exact match otherwise. `domain.format` must be a question
+    format or prompt/completion."""
+
+    domain: Domain
+    questions: int = 100
+    max_new_tokens: int = 32
+    batch_size: int = 16
+
+
+@dataclass(frozen=True)
+class Task:
+    """One fine-tuning or training problem.
+
+    domains: training domains by name. target: validation sets by name; a bare `Domain` has weight 1.
+    max_steps: optimiser steps of a full run; the learning-rate schedule always spans them.
+    eval_every: steps between reports. A report every few seconds is enough: each costs an evaluation.
+    batch_size: rows (of `seq_len` tokens) an optimiser step, over all workers and accumulation steps.
+    unit: what mixture weights are shares of, "tokens" or "examples".
+    max_epochs_per_domain: bounds the mixture in `param_space` so that no domain is repeated more often.
+    eval_rows: at most so many rows of each target. save: full runs keep their "best" or "last" checkpoint.
+    threads: torch threads of a worker; None: what Ray gave it (or as torch stands).
+    trainer_args: more arguments of `transformers.TrainingArguments` (fsdp, deepspeed, optim, ...).
+    """
+
+    domains: Mapping[str, Domain]
+    target: Mapping[str, Target | Domain]
+    model: Model
+    max_steps: int
+    eval_every: int
+    batch_size: int = 8
+    seq_len: int = 128
+    accumulation: int = 1
+    cache_dir: str = "~/.cache/jobs-ray"
+    unit: Literal["tokens", "examples"] = "tokens"
+    max_epochs_per_domain: float | None = None
+    eval_rows: int | None = None
+    eval_batch_size: int = 16
+    accuracy: Accuracy | None = None
+    lr: float = 3e-4
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    schedule: str = "cosine"
+    seed: int = 0
+    activation_checkpointing: bool = False
+    save: Literal["best", "last"] = "best"
+    threads: int | None = None
+    steps_key: str = "max_steps"
+    resume_key: str = "resume_from"
+    trainer_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from pathlib import Path
+
+        if not self.domains or not self.target:
+            raise TaskError("a task needs at least one domain and one target")
+        for name in ("max_steps", "eval_every", "batch_size", "seq_len", "accumulation", "eval_batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise TaskError(f"{name} must be a positive integer, got {value!r}")
+        if self.eval_every > self.max_steps:
+            raise TaskError(f"eval_every={self.eval_every} is beyond max_steps={self.max_steps}: nothing reported")
+        if self.batch_size % self.accumulation:
+            raise TaskError(f"batch_size={self.batch_size} is not a multiple of accumulation={self.accumulation}")
+        targets = {n: t if isinstance(t, Target) else Target(t) for n, t in self.target.items()}
+        if min(t.weight for t in targets.values()) < 0 or sum(t.weight for t in targets.values()) <= 0:
+            raise TaskError("target weights must be >= 0 and not all zero")
+        object.__setattr__(self, "target", targets)
+        object.__setattr__(self, "cache_dir", str(Path(self.cache_dir).expanduser().resolve()))
+
+    def targets(self) -> dict[str, Target]:
+        """The targets, all as `Target`."""
+        return {n: t if isinstance(t, Target) else Target(t) for n, t in self.target.items()}
+
+    def granted_steps(self, config: Mapping[str, Any]) -> int:
+        """Steps this trial trains to: `config[steps_key]`, rounded up to a reported step, at most `max_steps`."""
+        asked = config.get(self.steps_key)
+        if asked is None:
+            return self.max_steps
+        if not 0 < asked < float("inf"):
+            raise TaskError(f"config[{self.steps_key!r}] must be a positive number of steps, got {asked!r}")
+        return min(self.max_steps, -int(-asked // self.eval_every) * self.eval_every)
+
+    def seed_of(self, config: Mapping[str, Any]) -> int:
+        """The trial's seed."""
+        return int(config.get("seed", self.seed))

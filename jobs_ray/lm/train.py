@@ -1,0 +1,66 @@
+"""`lm.trainable`: the training function as a Ray Tune trainable, with one worker or with many.
+
+One worker: a class trainable that trains in the Tune actor itself. With `TuneConfig(reuse_actors=True)` the actor,
+its imports, tokens and LoRA base serve trial after trial.
+Several workers: a function trainable that runs a Ray Train (V2) `TorchTrainer`; pass a ScalingConfig. It must not
+be used with `reuse_actors=True`.
+
+What is reported: `step` (optimiser steps since the start of the full run: the time attribute), `eval_loss`,
+`eval_<target>_loss`, `accuracy`, `train_loss`, `tokens` and `epochs` by domain, `tokens_per_second`,
+`learning_rate`, `startup_s`. So `JoBSSearcher(max_t=task.max_steps, time_attr="step", steps_key="max_steps",
+resume_key="resume_from")`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs_ray.lm.errors import TaskError
+from jobs_ray.lm.task import Task
+
+
+def trainable(task: Task, scaling_config: Any = None, *, group: bool | None = None, prepare: bool = True) -> Any:
+    """A trainable for `tune.Tuner` that trains `task` with a trial's config.
+
+    scaling_config: `ray.train.ScalingConfig`; None: one worker with one CPU (and a GPU, if this process sees one).
+    group: True runs even one worker through TorchTrainer; by default only several.
+    prepare: tokenise and pack now, in this process, so that no trial has to.
+    """
+    workers = 1 if scaling_config is None else scaling_config.num_workers
+    if not isinstance(workers, int) or workers < 1:
+        raise TaskError(f"scaling_config.num_workers must be a positive integer, got {workers!r}")
+    if task.batch_size % (workers * task.accumulation):
+        raise TaskError(
+            f"batch_size={task.batch_size} is not a multiple of workers x accumulation = "
+            f"{workers} x {task.accumulation}"
+        )
+    if prepare:
+        from jobs_ray.lm.packing import prepare as pack_all
+
+        pack_all(task)
+    if group is None:
+        group = workers > 1
+    if group:
+        from ray.train import ScalingConfig
+
+        from jobs_ray.lm.group import group_trainable
+
+        return group_trainable(task, scaling_config or ScalingConfig(num_workers=1, use_gpu=_sees_gpu()))
+    if workers > 1:
+        raise TaskError(f"{workers} workers need group=True")
+    from jobs_ray.lm.actor import actor_trainable
+
+    if scaling_config is None:
+        resources = {"CPU": 1.0, **({"GPU": 1.0} if _sees_gpu() else {})}
+    else:
+        resources = dict(scaling_config.resources_per_worker or {})
+        resources.setdefault("CPU", 1.0)
+        if scaling_config.use_gpu:
+            resources.setdefault("GPU", 1.0)
+    return actor_trainable(task, resources)
+
+
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,273 @@
+"""Predict a run's final value from its first evaluations and its configuration.
+
+    notation   meaning                                               shape
+    F          standardised features of the configurations          n x p
+    z          value on its scale (log of a loss, or raw)            n
+    k          the time of the last report of a prefix               -
+
+Two heads share one GP code (jobs_ray/gp.py), scaling-law shaped because on a log scale the rest of a curve is nearly
+the same for all configurations:
+
+    gain    z_T - z_k ~ mean + linear(F)   + Matern(F)
+    level   z_T       ~ mean + linear(z_k) + Matern(F)
+
+weighted by exp(cross-validated log score / 2): the gain head wins on losses, the level head on noisy accuracies.
+Tried and not kept, on the tables of `benchmarks.predictor` (RMSE at N = 20, k = 4: .070): the slope of the last
+reports as a further feature (.071, worse at N = 5), ARD (over-confident), one head with a free slope (.071, .088
+against .085 at N = 7), weights exp(score) (over-confident), a third head without configuration (equal).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from jobs_ray.gp import Array, GaussianProcess, LogNormal, Priors, fit_gp
+from jobs_ray.scale import Scale, choose_scale
+from jobs_ray.trials import LearningCurve
+
+MIN_FULL = 3  # full runs needed to fit
+_FOLDS = 5
+_EXTRA_DOF = 4
+_GAIN_PRIOR = 3.0  # prior odds of the gain head on a log scale (1 on a raw one): RMSE .080 not .085 at N = 7, k = 4
+_MAX_ANCHORS = 24
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mean and standard deviation of final values, Student-t with `dof` degrees of freedom. Shapes `(n,)`."""
+
+    mean: Array
+    stddev: Array
+    dof: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.mean.shape != self.stddev.shape or self.mean.ndim != 1:
+            raise ValueError(f"mean and stddev must be (n,), got {self.mean.shape} and {self.stddev.shape}")
+        if not (np.all(np.isfinite(self.mean)) and np.all(self.stddev >= 0) and np.all(np.isfinite(self.stddev))):
+            raise ValueError("a prediction needs finite means and finite stddevs >= 0")
+
+    def interval(self, level: float = 0.9) -> tuple[Array, Array]:
+        """Central interval that holds the final value with probability `level`."""
+        from scipy.stats import norm, t
+
+        if math.isinf(self.dof):
+            half = norm.ppf(0.5 + level / 2) * self.stddev
+        else:  # stddev is that of the Student-t: its scale is smaller
+            half = t.ppf(0.5 + level / 2, self.dof) * math.sqrt((self.dof - 2) / self.dof) * self.stddev
+        return self.mean - half, self.mean + half
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Leave-one-out quality of a predictor for prefixes that end at `t`; errors in units of the value."""
+
+    t: float
+    n: int
+    rmse: float
+    r2: float
+    coverage: float  # of the 90 % interval
+
+
+class FittedPredictor(Protocol):
+    """What `Predictor.fit` returns."""
+
+    def predict(self, features: Array, curves: Sequence[LearningCurve]) -> Prediction:
+        """Final values `(m,)` for features `m x p` and prefixes of any length (also empty)."""
+
+    def cross_validate(self, t: float) -> CrossValidation | None:
+        """Its own leave-one-out error for prefixes that end at `t`; None where it has nothing to go by."""
+
+
+class Predictor(Protocol):
+    """Settings of a predictor; fitting changes nothing in it."""
+
+    def fit(self, features: Array, curves: Sequence[LearningCurve], max_t: float) -> FittedPredictor:
+        """Learn from full runs: features `n x p`, their curves up to `max_t`. Maximised values."""
+
+
+@dataclass(frozen=True)
+class LastValuePredictor:
+    """The last value as if it were final: what early-stopping schedulers do. Baseline and ablation."""
+
+    def fit(self, features: Array, curves: Sequence[LearningCurve], max_t: float) -> LastValuePredictor:
+        return self
+
+    def predict(self, features: Array, curves: Sequence[LearningCurve]) -> Prediction:
+        last = np.array([curve.value[-1] if curve.value else -math.inf for curve in curves])
+        known = last[np.isfinite(last)]
+        last = np.where(np.isfinite(last), last, known.min() if known.size else 0.0)
+        return Prediction(last, np.zeros(len(last)))
+
+    def cross_validate(self, t: float) -> CrossValidation | None:
+        return None
+
+
+@dataclass(frozen=True)
+class ScalingLawPredictor:
+    """The predictor of this project. `scale`: "log" for positive losses, "raw" for accuracies, or "auto"."""
+
+    scale: str = "auto"
+
+    def fit(self, features: Array, curves: Sequence[LearningCurve], max_t: float) -> FittedScalingLaw:
+        """Raises ValueError with fewer than 3 curves, or curves without a value."""
+        if len(curves) < MIN_FULL or len(features) != len(curves):
+            raise ValueError(f"expected at least {MIN_FULL} full runs and as many rows, got {len(curves)}")
+        if any(not curve.value for curve in curves):
+            raise ValueError("a full run has no value; leave runs without finite reports out of the fit")
+        if not np.all(np.isfinite(features)):
+            raise ValueError("features must be finite")
+        scale = choose_scale(self.scale, np.concatenate([curve.value for curve in curves]))
+        return FittedScalingLaw(np.array(features), tuple(curves), float(max_t), scale)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """The two heads at one anchor time, on the scale of the metric."""
+
+    gps: tuple[GaussianProcess, ...]
+    weights: Array  # (heads,)
+    inflation: float
+    centre: float  # of z_k among the full runs, and its spread
+    spread: float
+
+
+@dataclass(frozen=True)
+class FittedScalingLaw:
+    """Full runs, and the heads fitted for each prefix length as they are needed (a cache: it may vanish)."""
+
+    features: Array  # n x p
+    curves: tuple[LearningCurve, ...]
+    max_t: float
+    scale: Scale
+    _cache: dict[float, _Heads] = field(default_factory=dict, repr=False, compare=False)
+
+    def predict(self, features: Array, curves: Sequence[LearningCurve]) -> Prediction:
+        """Final values `(m,)` for `m x p` features and prefixes; prefixes need not have the same length."""
+        mean, stddev = np.empty(len(curves)), np.empty(len(curves))
+        anchors = np.array([self._anchor(curve) for curve in curves])
+        for anchor in np.unique(anchors):
+            rows = np.flatnonzero(anchors == anchor)
+            z_k = np.array([self._value(curves[i], anchor) for i in rows.tolist()])
+            mean[rows], stddev[rows] = self._predict_at(float(anchor), np.asarray(features)[rows], z_k)
+        return Prediction(*self.scale.to_values(mean, stddev), dof=self._dof)
+
+    def cross_validate(self, t: float) -> CrossValidation:
+        """Leave-one-out, in closed form at the fitted hyperparameters and weights."""
+        anchor = self._anchor_of(t)
+        heads, z_k, z_T = self._heads(anchor), self._prefix_values(anchor), self._finals()
+        singles = [np.array([i]) for i in range(len(z_T))]
+        moments = [gp.leave_out(singles) for gp in heads.gps]
+        offsets = (z_k, np.zeros_like(z_k))[-len(heads.gps) :]
+        mean, variance = _mix(heads.weights, [(m + o, v) for (m, v), o in zip(moments, offsets, strict=True)])
+        stddev = np.sqrt(variance) * heads.inflation * self._t_ratio
+        prediction = Prediction(*self.scale.to_values(mean, stddev), dof=self._dof)
+        finals = self.scale.to_values(z_T, np.zeros_like(z_T))[0]
+        low, high = prediction.interval(0.9)
+        error = prediction.mean - finals
+        spread = float(np.var(finals)) * len(finals) / (len(finals) - 1)
+        return CrossValidation(
+            t=float(t),
+            n=len(finals),
+            rmse=float(np.sqrt(np.mean(error**2))),
+            r2=float(1.0 - np.mean(error**2) / spread) if spread > 0 else 0.0,
+            coverage=float(np.mean((low <= finals) & (finals <= high))),
+        )
+
+    @property
+    def _dof(self) -> float:
+        return float(len(self.curves) + _EXTRA_DOF)
+
+    @property
+    def _t_ratio(self) -> float:
+        """Standard deviation of the Student-t over its scale: `stddev` is a true standard deviation."""
+        return math.sqrt(self._dof / (self._dof - 2.0))
+
+    def _predict_at(self, anchor: float, F: Array, z_k: Array) -> tuple[Array, Array]:
+        heads = self._heads(anchor)
+        level_input = ((z_k - heads.centre) / heads.spread)[:, None]
+        inputs = ((F, z_k), (level_input, np.zeros_like(z_k)))[-len(heads.gps) :]
+        moments = []
+        for gp, (L, offset) in zip(heads.gps, inputs, strict=True):
+            m, v = gp.predict(L, F)
+            moments.append((m + offset, v + gp.noise_variance))
+        mean, variance = _mix(heads.weights, moments)
+        return mean, np.sqrt(variance) * heads.inflation * self._t_ratio
+
+    def _heads(self, anchor: float) -> _Heads:
+        if anchor not in self._cache:
+            self._cache[anchor] = self._fit_heads(anchor)
+        return self._cache[anchor]
+
+    def _fit_heads(self, anchor: float) -> _Heads:
+        F, z_k, z_T = self.features, self._prefix_values(anchor), self._finals()
+        centre, spread = float(z_k.mean()), float(z_k.std()) or 1.0
+        priors, none = _priors(F), np.zeros(len(z_T))
+        level = fit_gp(((z_k - centre) / spread)[:, None], F, z_T, none, priors)
+        if anchor == 0.0:  # nothing of the curve is known: configuration only
+            gps, offsets, log_prior = [level], [none], np.zeros(1)
+        else:
+            gps, offsets = [fit_gp(F, F, z_T - z_k, none, priors), level], [z_k, none]
+            log_prior = np.array([math.log(_GAIN_PRIOR) if self.scale.is_log else 0.0, 0.0])
+        folds = [np.arange(len(z_T))[i::_FOLDS] for i in range(min(_FOLDS, len(z_T)))]
+        scores, squares = [], []
+        for gp, offset in zip(gps, offsets, strict=True):
+            mean, variance = gp.leave_out(folds)
+            standard = (z_T - offset - mean) / np.sqrt(variance)
+            scores.append(-0.5 * float((np.log(variance) + standard**2).sum()))
+            squares.append(float((standard**2).sum()))
+        log_weights = 0.5 * np.array(scores) + log_prior
+        weights = np.exp(log_weights - log_weights.max())
+        weights /= weights.sum()
+        inflation = math.sqrt((_FOLDS + float(weights @ squares)) / (_FOLDS + len(z_T)))
+        return _Heads(tuple(gps), weights, inflation, centre, spread)
+
+    def _finals(self) -> Array:
+        return self.scale.forward(np.array([curve.value[-1] for curve in self.curves]))
+
+    def _prefix_values(self, anchor: float) -> Array:
+        return np.array([self._value(curve, anchor) for curve in self.curves])
+
+    def _value(self, curve: LearningCurve, anchor: float) -> float:
+        if anchor == 0.0:
+            return 0.0
+        return float(self.scale.forward(np.array([curve.at(anchor)]))[0])
+
+    def _anchor(self, curve: LearningCurve) -> float:
+        return self._anchor_of(curve.t[-1]) if curve.t else 0.0
+
+    def _anchor_of(self, t: float) -> float:
+        """The largest anchor up to `t`; 0 (configuration only) before the first."""
+        return max((a for a in self._anchors if a <= t * (1.0 + 1e-9)), default=0.0)
+
+    @cached_property
+    def _anchors(self) -> tuple[float, ...]:
+        """Report times of the first full run, thinned evenly in log rank: bounds the number of fits."""
+        times = self.curves[0].t
+        if len(times) <= _MAX_ANCHORS:
+            return times
+        ranks = np.unique(np.rint(np.geomspace(1, len(times), _MAX_ANCHORS)).astype(int)) - 1
+        return tuple(times[rank] for rank in ranks.tolist())
+
+
+def _priors(F: Array) -> Priors:
+    """Medians in units of standardised data; the length scale grows with the typical distance of two rows."""
+    typical = math.sqrt(max(float(F.var(axis=0).sum()), 1e-6))
+    return Priors(
+        linear=LogNormal(0.3, 0.5),
+        matern=LogNormal(0.8, 0.5),
+        lengthscale=LogNormal(typical, 0.5),
+        noise=LogNormal(0.3, 0.5),
+    )
+
+
+def _mix(weights: Array, moments: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Mean and variance of a mixture of normals; `moments`: (mean, variance) of each, `(m,)`."""
+    means, variances = np.array([m for m, _ in moments]), np.array([v for _, v in moments])
+    mean = weights @ means
+    return mean, np.maximum(weights @ (variances + means**2) - mean**2, 1e-18)

@@ -1,0 +1,296 @@
+"""SearchSpace: nested configurations to and from `n x d` points of the unit cube.
+
+    notation   meaning                                          shape
+    d          columns: the sum of the parameters' widths       -
+    X          points, one row a configuration                  n x d, double in [0, 1]
+    features   what the Gaussian processes see                  n x p
+
+A parameter that is inactive (its `when` does not hold) is *imputed*: its columns hold one fixed value, so two
+configurations that train the same model are the same point and the surrogate is not misled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs_ray.parameters import (
+    Array,
+    Categorical,
+    Integer,
+    Mixture,
+    Parameter,
+    Real,
+    SpaceError,
+)
+
+__all__ = ["Block", "Categorical", "Integer", "Mixture", "Parameter", "Real", "SearchSpace", "SpaceError"]
+
+_DIRICHLET_ROUNDS = 64
+
+
+@dataclass(frozen=True)
+class Block:
+    """One parameter, its path, its columns of `X`, and what it hangs on."""
+
+    name: str
+    parameter: Parameter
+    columns: slice
+    parents: tuple[tuple[int, frozenset[int]], ...]  # (block number of a Categorical, indices that activate)
+
+
+class SearchSpace:
+    """The space of configurations: a (nested) dict of parameters and constants.
+
+    Raises SpaceError, one sentence that names the parameter, when the space cannot be searched.
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._template = params
+        leaves = [(path, leaf) for path, leaf in _leaves(params, ()) if _is_parameter(leaf)]
+        names = ["/".join(path) for path, _ in leaves]
+        if len(set(names)) < len(names):
+            raise SpaceError(f"parameter {_first_duplicate(names)!r} is defined twice")
+        if not leaves:
+            raise SpaceError("the space has no parameters; give it at least one Real, Integer, ...")
+        start = 0
+        blocks: list[Block] = []
+        for name, (_, parameter) in zip(names, leaves, strict=True):
+            with _naming(name):
+                parameter.check()
+                parents = tuple(_parents(parameter.when, names, leaves))
+            blocks.append(Block(name, parameter, slice(start, start + parameter.width), parents))
+            start += parameter.width
+        self.blocks = tuple(blocks)
+        self.dim = start
+        self._order = _parents_first(self.blocks)
+        self._paths = tuple(path for path, _ in leaves)
+        self._neutral = np.concatenate([_neutral(block.parameter) for block in blocks])
+
+    def encode(self, config: Mapping[str, Any]) -> Array:
+        """`config` (nested dict) -> `(d,)`. Raises SpaceError on a missing, foreign or out-of-range value."""
+        x = self._neutral.copy()
+        for number in self._order:
+            block = self.blocks[number]
+            if self.active(x[None])[0, number]:
+                with _naming(block.name):
+                    x[block.columns] = block.parameter.encode(_get(config, self._paths[number]))
+        return x
+
+    def decode(self, x: Array) -> dict[str, Any]:
+        """`(d,)` -> nested dict of Python types; constants included, inactive parameters absent."""
+        return self.build(self._values(x))
+
+    def values(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The active parameters of `config` as plain data, by path: what must be stored to rebuild it.
+
+        Mixtures come out summing to 1; everything else verbatim.
+        """
+        x = self.encode(config)
+        decoded = self._values(x)
+        chosen = zip(self.blocks, self._paths, self.active(x[None])[0], strict=True)
+        return {
+            block.name: decoded[block.name] if isinstance(block.parameter, Mixture) else _get(config, path)
+            for block, path, on in chosen
+            if on
+        }
+
+    def build(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The nested configuration of `values` (by path), with the constants of the space; containers are new."""
+        built: dict[str, Any] = _build(self._template, (), values)
+        return built
+
+    def active(self, X: Array) -> NDArray[np.bool_]:
+        """`n x d` -> `n x len(blocks)`: which parameters exist at each point."""
+        result = np.ones((len(X), len(self.blocks)), dtype=bool)
+        for number in self._order:
+            for parent, allowed in self.blocks[number].parents:
+                block = self.blocks[parent]
+                count = len(block.parameter.choices)  # type: ignore[union-attr]
+                index = np.clip(np.floor(X[:, block.columns.start] * count), 0, count - 1).astype(int)
+                result[:, number] &= result[:, parent] & np.isin(index, list(allowed))
+        return result
+
+    def snap(self, X: Array) -> Array:
+        """The nearest valid points: bin centres, the bounded simplex, imputed inactive columns. `n x d`."""
+        result = np.empty_like(X)
+        for block in self.blocks:
+            result[:, block.columns] = block.parameter.snap(X[:, block.columns])
+        if any(block.parents for block in self.blocks):
+            active = self.active(result)
+            for number, block in enumerate(self.blocks):
+                result[~active[:, number], block.columns] = self._neutral[block.columns]
+        return result
+
+    def features(self, X: Array) -> Array:
+        """`n x d` -> `n x p`: square roots of mixture weights, one-hot choices, unit (log) numbers.
+
+        Standardised by their spread over the space, so that every number, every choice and every domain of a
+        mixture counts alike before any data is seen.
+        """
+        centre, spread = self._standard
+        return (self._raw_features(X) - centre) / spread
+
+    @cached_property
+    def _standard(self) -> tuple[Array, Array]:
+        """Centre and spread of each feature: of a fixed sample, so bounds and conditions are accounted for."""
+        F = self._raw_features(self.sample(1024, np.random.default_rng(0)))
+        spread: list[float] = []
+        for block in self.blocks:
+            width = block.parameter.features(np.zeros((1, block.parameter.width))).shape[1]
+            columns = F[:, len(spread) : len(spread) + width]
+            if isinstance(block.parameter, Categorical):  # its one-hot columns count together as one
+                spread.extend([float(np.sqrt(columns.var(axis=0).sum()))] * width)
+            else:
+                spread.extend(columns.std(axis=0).tolist())
+        return F.mean(axis=0), np.where(np.array(spread) > 1e-9, spread, 1.0)
+
+    def _raw_features(self, X: Array) -> Array:
+        return np.hstack([b.parameter.features(X[:, b.columns]) for b in self.blocks])
+
+    def sample(self, n: int, rng: np.random.Generator, *, sparsity: float = 1.0) -> Array:
+        """`n x d` valid points: scrambled Sobol for the box, Dirichlet on the simplex within its bounds.
+
+        `sparsity` multiplies the concentration of the Dirichlet: below 1, more weight on fewer domains.
+        """
+        from scipy.stats import qmc  # takes a third of a second to import: not at import of the package
+
+        sobol = qmc.Sobol(self.dim, scramble=True, rng=rng)
+        U = sobol.random_base2(max(0, math.ceil(math.log2(max(n, 1)))))[:n]
+        for block in self.blocks:
+            if isinstance(block.parameter, Mixture):
+                U[:, block.columns] = _dirichlet(block.parameter, U[:, block.columns], rng, sparsity)
+        return self.snap(U)
+
+    def _values(self, x: Array) -> dict[str, Any]:
+        active = self.active(x[None])[0]
+        return {b.name: b.parameter.decode(x[b.columns]) for b, on in zip(self.blocks, active, strict=True) if on}
+
+
+def _dirichlet(mixture: Mixture, U: Array, rng: np.random.Generator, sparsity: float) -> Array:
+    """Uniforms `n x k` -> bounded Dirichlet weights: shifted by `min`, redrawn above `max`, last resort projected."""
+    lower, upper = mixture.lower, mixture.upper
+    concentration = mixture.concentration * sparsity
+    weights = _to_weights(U, lower, concentration)
+    for _ in range(_DIRICHLET_ROUNDS):
+        outside = np.any(weights > upper, axis=1)
+        if not outside.any():
+            break
+        redrawn = rng.random((int(outside.sum()), U.shape[1]))
+        weights[outside] = _to_weights(redrawn, lower, concentration)
+    return weights
+
+
+def _to_weights(U: Array, lower: Array, concentration: float) -> Array:
+    """Dirichlet by normalised gammas, through their inverse distribution so that Sobol points stay even."""
+    if concentration == 1.0:
+        gammas = -np.log1p(-np.clip(U, 1e-300, 1.0 - 1e-16))
+    else:
+        from scipy.special import gammaincinv
+
+        gammas = np.maximum(gammaincinv(concentration, U), 1e-300)
+    free = 1.0 - lower.sum()
+    return np.asarray(lower + free * gammas / gammas.sum(axis=1, keepdims=True))
+
+
+class _naming:
+    """Puts the parameter's name in front of a SpaceError."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, SpaceError):
+            raise SpaceError(f"parameter {self.name!r} {error}") from None
+
+
+def _is_parameter(leaf: Any) -> bool:
+    return isinstance(leaf, Real | Integer | Categorical | Mixture)
+
+
+def _leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(node, Mapping):
+        if set(node) == {"grid_search"}:
+            name = "/".join(path)
+            raise SpaceError(f"parameter {name!r} is a grid search; use Categorical (tune.choice) instead")
+        for key, child in node.items():
+            if not isinstance(key, str):
+                if any(True for _ in _parameters_in(child)):
+                    raise SpaceError(f"parameter {'/'.join((*path, repr(key)))} hangs on a key that is not a string")
+                continue
+            yield from _leaves(child, (*path, key))
+        return
+    if isinstance(node, list | tuple) and any(_is_parameter(item) for item in node):
+        raise SpaceError(f"parameter {'/'.join(path)!r} is inside a list; give it a name in a dict")
+    yield path, node
+
+
+def _parameters_in(node: Any) -> Iterator[Parameter]:
+    if _is_parameter(node):
+        yield node
+    elif isinstance(node, Mapping):
+        for child in node.values():
+            yield from _parameters_in(child)
+
+
+def _parents(
+    when: Mapping[str, Any] | None, names: list[str], leaves: list[tuple[tuple[str, ...], Any]]
+) -> Iterator[tuple[int, frozenset[int]]]:
+    for path, wanted in (when or {}).items():
+        parent = leaves[names.index(path)][1] if path in names else None
+        if not isinstance(parent, Categorical):
+            raise SpaceError(f"depends on {path!r}, which is not a Categorical of this space")
+        allowed = wanted if isinstance(wanted, tuple | list | set | frozenset) else (wanted,)
+        yield names.index(path), frozenset(parent.index(value) for value in allowed)
+
+
+def _parents_first(blocks: tuple[Block, ...]) -> list[int]:
+    order: list[int] = []
+    while len(order) < len(blocks):
+        ready = [i for i, b in enumerate(blocks) if i not in order and all(p in order for p, _ in b.parents)]
+        if not ready:
+            stuck = next(b.name for i, b in enumerate(blocks) if i not in order)
+            raise SpaceError(f"parameter {stuck!r} depends on itself through its `when`")
+        order.extend(ready)
+    return order
+
+
+def _neutral(parameter: Parameter) -> Array:
+    """The value that stands for "absent": the middle of the block."""
+    middle = np.full((1, parameter.width), 1.0 / parameter.width if isinstance(parameter, Mixture) else 0.5)
+    return np.asarray(parameter.snap(middle)[0])
+
+
+def _get(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    node: Any = config
+    for key in path:
+        if not isinstance(node, Mapping) or key not in node:
+            raise SpaceError(f"is missing from the configuration {config!r}")
+        node = node[key]
+    return node
+
+
+def _build(node: Any, path: tuple[str, ...], values: Mapping[str, Any]) -> Any:
+    if isinstance(node, Mapping):
+        return {k: _build(child, (*path, k), values) for k, child in node.items() if _present(child, path, k, values)}
+    if _is_parameter(node):
+        value = values["/".join(path)]
+        return dict(value) if isinstance(value, Mapping) else value
+    return [_build(item, path, values) for item in node] if isinstance(node, list) else node
+
+
+def _present(child: Any, path: tuple[str, ...], key: Any, values: Mapping[str, Any]) -> bool:
+    return not _is_parameter(child) or "/".join((*path, key)) in values
+
+
+def _first_duplicate(names: list[str]) -> str:
+    return next(name for i, name in enumerate(names) if name in names[:i])

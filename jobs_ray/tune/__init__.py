@@ -1,0 +1,1 @@
+"""JoBS as a Ray Tune searcher and scheduler: the only place of the package that imports `ray.tune`."""

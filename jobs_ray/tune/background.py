@@ -1,0 +1,133 @@
+"""Suggestions computed off Ray's loop: on a fork of the optimiser, in one worker thread.
+
+Ray's loop stands still while `suggest` runs, so `suggest` may take a few milliseconds at most, while a model fit
+takes 20 to 200. The fork shares the frozen records with the original; results go on being recorded in the
+original meanwhile, without a lock. A proposal counts only for the trials it was computed from: if a trial was
+handed out since, it is computed again; if one ended since, too, but once only, or eight busy trials would keep
+it from ever being ready.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobs_ray.optimizer import JoBSOptimizer
+
+logger = logging.getLogger(__name__)
+
+NOT_READY = object()  # ask again later
+# `suggest` may hold the loop for so long (refilled at half speed while it does not): below the 100 ms that a result may
+# wait, yet enough for most fits. Answering None costs more: with no trial pending, Ray ends actors it could reuse
+_ALLOWANCE_S = 0.08
+_STALE_LIMIT = 1
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a proposal depends on, as counters: trials handed out, trials ended, and the kind of question."""
+
+    handed_out: int
+    ended: int
+    full: bool
+
+
+@dataclass
+class _Job:
+    moment: Moment
+    fork: JoBSOptimizer
+    done: threading.Event = field(default_factory=threading.Event)
+    proposal: Any = NOT_READY
+    error: BaseException | None = None
+
+
+class Proposer:
+    """One background computation at a time. `cap_s`: after so many seconds the space-filling fallback answers."""
+
+    def __init__(self, cap_s: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.cap_s = cap_s
+        self._clock = clock
+        self._job: _Job | None = None
+        self._first_asked: float | None = None
+        self._stale = 0
+        self._allowance = _ALLOWANCE_S
+        self._last = clock()
+        self.fallbacks = 0
+
+    def next(self, core: JoBSOptimizer, moment: Moment, wait: bool) -> Any:
+        """A Suggestion, None or FINISHED from `core.propose`, or NOT_READY.
+
+        `wait`: nothing runs, so no result can be held up; NOT_READY would make Ray sleep for a second.
+        """
+        now = self._clock()
+        if self._first_asked is None:
+            self._first_asked = now
+        deadline = self._first_asked + self.cap_s
+        self._allowance = min(_ALLOWANCE_S, self._allowance + 0.5 * (now - self._last))
+        patience = deadline - now if wait else self._allowance
+        end = now + max(0.0, patience)
+        result = self._await(core, moment, end, wait)
+        self._last = self._clock()
+        self._allowance = max(0.0, self._allowance - (self._last - now))
+        if result is NOT_READY and self._last >= deadline:
+            logger.warning("the next suggestion was not ready after %.0f s; a space-filling one is used", self.cap_s)
+            result = self._fallback(core, moment)
+        if result is not NOT_READY:
+            self._job, self._first_asked, self._stale = None, None, 0
+        return result
+
+    def prepare(self, core: JoBSOptimizer, moment: Moment) -> None:
+        """Starts on the next suggestion before Ray asks for it (a trial has just ended)."""
+        if self._job is None or (self._job.done.is_set() and self._job.moment != moment):
+            self._job = self._start(core, moment)
+
+    def _await(self, core: JoBSOptimizer, moment: Moment, end: float, wait: bool) -> Any:
+        while True:
+            job = self._job
+            if job is not None and job.done.is_set() and not self._usable(job, moment, wait):
+                job = self._job = None
+            if job is None:
+                job = self._job = self._start(core, moment)
+            if not job.done.wait(max(0.0, end - self._clock())):
+                return NOT_READY
+            core.adopt_cache(job.fork)  # what was fitted serves the next fork, and predictions meanwhile
+            if self._usable(job, moment, wait):
+                if job.error is None:
+                    return job.proposal
+                # an exception in `suggest` would end the whole experiment (DESIGN 5.3)
+                logger.error("computing a suggestion failed; a space-filling one is used", exc_info=job.error)
+                return self._fallback(core, moment)
+
+    def _usable(self, job: _Job, moment: Moment, wait: bool) -> bool:
+        if job.moment == moment or wait:  # nothing runs: only the very trials known now will do
+            return job.moment == moment
+        if job.moment.handed_out != moment.handed_out or job.moment.full != moment.full:
+            return False
+        if self._stale < _STALE_LIMIT:
+            self._stale += 1
+            return False
+        return True
+
+    def _fallback(self, core: JoBSOptimizer, moment: Moment) -> Any:
+        self.fallbacks += 1
+        return core.propose(full=moment.full, quick=True)
+
+    def _start(self, core: JoBSOptimizer, moment: Moment) -> _Job:
+        job = _Job(moment, core.fork())
+        # a daemon: a fit that hangs must not keep the driver from ending
+        threading.Thread(target=_compute, args=(job,), name="jobs-ray-suggest", daemon=True).start()
+        return job
+
+
+def _compute(job: _Job) -> None:
+    try:
+        job.proposal = job.fork.propose(full=job.moment.full)
+    except Exception as error:  # handed to Ray's thread, which logs it and falls back
+        job.error = error
+    finally:
+        job.done.set()

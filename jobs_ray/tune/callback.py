@@ -1,0 +1,172 @@
+"""JoBSCallback: what the optimiser knows, in every result and on the terminal.
+
+Ray adds it to each run by itself (see rendezvous.py); `RunConfig(callbacks=[JoBSCallback()])` does the same by hand.
+It comes before Ray's loggers, so the values it adds to a result appear in Tune's table, TensorBoard, CSV and JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.utils import flatten_dict
+
+from jobs_ray.optimizer import Decision, Phase
+from jobs_ray.tune import preflight, rendezvous
+from jobs_ray.tune.searcher import JoBSSearcher
+
+_PHASES = list(Phase)
+
+
+class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
+    """Adds `jobs/phase`, `jobs/predicted`, `jobs/predicted_std` and `jobs/budget_spent` to each result.
+
+    TensorBoard shows numbers only, so `jobs/phase_number` (0 learn, 1 search, 2 confirm) repeats the phase. Prints
+    the plan at the start, one line at each phase change, and the recommendation at the end, unless `quiet`.
+    """
+
+    def __init__(self, searcher: JoBSSearcher | None = None, quiet: bool = False) -> None:
+        rendezvous.dismiss_callback()
+        self._given = searcher
+        self._quiet = quiet
+        self._forget()
+
+    def _forget(self) -> None:
+        self._crew: rendezvous.Crew | None = None
+        self._phase: Phase | None = None
+        self._first_trial: str | None = None
+        self._checked = False
+        self._times: list[float] = []
+        self._has_metric = False
+
+    @property
+    def searcher(self) -> JoBSSearcher | None:
+        """The run's searcher, once known; None in runs without one and when another callback is at work."""
+        if self._crew is None:
+            return None
+        return self._given if self._given is not None else self._crew.searcher
+
+    def setup(self, stop: Any = None, num_samples: int | None = None, **info: Any) -> None:
+        """Joins the run that is being set up."""
+        self._forget()
+        self._crew = rendezvous.callback_joins(self)
+        if self._crew is not None and self._crew.num_samples is None:
+            self._crew.num_samples = num_samples
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Shows the searcher Ray's trials, before it is asked for the next one."""
+        searcher = self.searcher
+        if searcher is None or not searcher.started:
+            return
+        searcher.see(trials)
+        if not trials:
+            return
+        if self._phase is None:
+            self._phase = searcher.session.core.phase
+            self._print(_plan(searcher))
+            for warning in preflight.warnings_before_training(searcher, trials[0]):
+                self._print(f"JoBS: {warning}")
+        elif searcher.session.core.phase is not self._phase:
+            self._phase = searcher.session.core.phase
+            self._print(_phase_line(searcher))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Adds the values in place (Ray allows it: tune_controller.py, `_process_trial_result`)."""
+        searcher = self.searcher
+        if searcher is None:
+            return
+        session = searcher.session
+        # a result that ends its trial (done, a stopper) reaches the searcher only after this; recording is idempotent
+        flat = flatten_dict(result)
+        decision = session.record(trial.trial_id, flat)
+        # nothing acts on the prediction of a run that nobody can stop, and it would cost Ray's loop 5 to 20 ms
+        prediction = session.core.prediction(trial.trial_id) if searcher.can_stop else None
+        phase = session.phase_of(trial.trial_id)
+        result["jobs/phase"] = phase.value
+        result["jobs/phase_number"] = _PHASES.index(phase)
+        # always all keys: the CSV logger takes its columns from the first result
+        result["jobs/predicted"] = math.nan if prediction is None else float(prediction.mean[0])
+        result["jobs/predicted_std"] = math.nan if prediction is None else float(prediction.stddev[0])
+        result["jobs/budget_spent"] = session.core.budget_spent
+        self._check_first_trial(searcher, trial.trial_id, flat, decision is Decision.STOP)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Prints the recommendation."""
+        searcher, crew = self.searcher, self._crew
+        if searcher is not None and self._phase is not None:
+            self._print(_end_line(searcher))
+        if crew is not None:
+            rendezvous.run_ends(crew)
+        self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # pickled with the Tuner, together with the searcher that it may have been given
+        return {"_given": self._given, "_quiet": self._quiet}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def _check_first_trial(self, searcher: JoBSSearcher, trial_id: str, result: dict[str, Any], stopped: bool) -> None:
+        """Once: do the first trial's reports fit the plan?"""
+        if self._checked or not searcher.can_stop or self._first_trial not in (None, trial_id):
+            return
+        self._first_trial = trial_id
+        reading = searcher.session.reading(trial_id, result)
+        plan = searcher.session.core.plan()
+        if reading is None or plan is None:
+            return
+        short_t = plan["short_t"]
+        self._times.append(reading[0])
+        self._has_metric |= reading[1] is not None and math.isfinite(reading[1])
+        self._checked = stopped or reading[0] >= short_t
+        if self._checked:
+            metric = str(searcher.metric)
+            for line in preflight.warnings_at_short_t(short_t, self._times, self._has_metric, metric):
+                self._print(f"JoBS: {line}")
+
+    def _print(self, text: str) -> None:
+        if not self._quiet:
+            print(text, flush=True)
+
+
+def _plan(searcher: JoBSSearcher) -> str:
+    core = searcher.session.core
+    plan, total = core.plan(), core.budget.total
+    if not searcher.can_stop:
+        return (
+            "JoBS: every trial runs to its own end; scheduler=JoBSScheduler() in tune.TuneConfig would stop most "
+            "of them early and spend the budget on more configurations"
+        )
+    if plan is None:
+        return "JoBS plan: the first trials run to their own end, to learn how long a full run is (or set max_t)"
+    return (
+        f"JoBS plan: {plan['learn_short']} short runs to t={plan['short_t']:g}, full runs (t={plan['max_t']:g}): "
+        f"{plan['learn_full']}; then about {plan['search_short']} short runs, confirmations: {plan['confirm']}"
+        + ("" if total is None else f"; budget {total:g} full runs")
+    )
+
+
+def _phase_line(searcher: JoBSSearcher) -> str:
+    core = searcher.session.core
+    return f"JoBS: phase {core.phase.value} from trial {len(core.trials)} on, {_spent(searcher)}"
+
+
+def _end_line(searcher: JoBSSearcher) -> str:
+    found, count = searcher.recommendation(), len(searcher.session.core.trials)
+    if found is None:
+        return f"JoBS: no trial reported a usable {searcher.metric!r}; nothing to recommend"
+    state = "confirmed by a full run" if found.confirmed else "predicted, not confirmed by a full run"
+    return (
+        f"JoBS: {count} trials, {_spent(searcher)}; recommended ({state}): "
+        f"{searcher.metric} = {found.mean:.6g} +- {found.stddev:.2g} with {found.config}"
+    )
+
+
+def _spent(searcher: JoBSSearcher) -> str:
+    budget = searcher.session.core.budget
+    of = "" if budget.total is None else f"of {budget.total:g} "
+    return f"{budget.spent:.3g} {of}full runs spent"

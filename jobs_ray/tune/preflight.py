@@ -1,0 +1,107 @@
+"""Said before (or at the very start of) training: what will go wrong, and the remedy, one line each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.trainable import FunctionTrainable
+
+if TYPE_CHECKING:
+    from jobs_ray.tune.searcher import JoBSSearcher
+
+_TRAINERS = {
+    "TorchTrainer",
+    "TensorflowTrainer",
+    "JaxTrainer",
+    "DataParallelTrainer",
+    "LightGBMTrainer",
+    "XGBoostTrainer",
+}
+_CLOSURE_DEPTH = 5
+
+
+def refuse_reused_function_actors(tune_controller: Any, trial: Any) -> None:
+    """Raises ValueError for `reuse_actors=True` with a function trainable.
+
+    A function that is stopped early does not end: its thread waits in `tune.report`, so the actor cannot be
+    reset and the next trial fails (ray/tune/trainable/function_trainable.py, `reset_config`).
+    """
+    # the controller does not publish the setting, and Ray passes it to nobody else
+    controller = getattr(tune_controller, "_tune_controller", tune_controller)
+    if getattr(controller, "_reuse_actors", False) and _is_function(trial):
+        raise ValueError(
+            "reuse_actors=True does not work with a function trainable that is stopped early: its actor cannot "
+            "be reset; remove reuse_actors from tune.TuneConfig, or write a class trainable with reset_config"
+        )
+
+
+def warnings_before_training(searcher: JoBSSearcher, trial: Any) -> Iterator[str]:
+    """What can be known from the settings and the first trial, before it trains."""
+    if searcher.max_concurrency is None:
+        yield (
+            "max_concurrent_trials is not set, so Ray may keep one configuration waiting that was chosen before "
+            "the results it should know; set it in tune.TuneConfig to what your cluster runs at once"
+        )
+    leaves_it_to_us = searcher.can_stop and searcher.settings.steps_key is None
+    if leaves_it_to_us and _uses_ray_train(trial) and not state_api_answers():
+        yield (
+            "the trainable runs Ray Train, and a trial that the scheduler stops would leave its workers' "
+            "placement group behind, because Ray's State API does not answer: the next trial would hang. "
+            "Install 'ray[default]' and start Ray with its dashboard, or let the runs end themselves: "
+            "JoBSSearcher(steps_key='max_steps')"
+        )
+
+
+def warnings_at_short_t(short_t: float, times: list[float], has_metric: bool, metric: str) -> Iterator[str]:
+    """What the first trial's reports tell about the plan. `times`: increasing, to the end of its short run."""
+    if short_t not in times:
+        yield (
+            f"no report falls on short_t={short_t:g}: reports came at t={', '.join(f'{t:g}' for t in times[-3:])}, "
+            f"so short runs end at t={times[-1]:g}; report at short_t, or set short_t={times[-1]:g}"
+        )
+    if not has_metric:
+        yield (
+            f"no report up to t={times[-1]:g} had a usable {metric!r}: at short_t={short_t:g} nothing can be "
+            "predicted; evaluate earlier, or set a larger short_t"
+        )
+
+
+def state_api_answers(timeout_s: int = 5) -> bool:
+    """Whether `ray.util.state` works: it needs `ray[default]` and a running dashboard."""
+    try:
+        from ray.util.state import list_placement_groups
+
+        list_placement_groups(limit=1, timeout=timeout_s)
+    except Exception:  # every way of not answering (import, connection, timeout) counts
+        return False
+    return True
+
+
+def _is_function(trial: Any) -> bool:
+    trainable = trial.get_trainable_cls()
+    return inspect.isclass(trainable) and issubclass(trainable, FunctionTrainable)
+
+
+def _uses_ray_train(trial: Any) -> bool:
+    """Whether the function trainable mentions a Ray Train trainer (a guess from its code: names it uses)."""
+    return _is_function(trial) and _mentions(trial.get_trainable_cls()._trainable_func, _CLOSURE_DEPTH)
+
+
+def _mentions(function: Any, depth: int) -> bool:
+    code = getattr(function, "__code__", None)
+    if code is None or depth == 0:
+        return False
+    if _TRAINERS & set(code.co_names):
+        return True
+    cells = [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
+    return any(_mentions(inner, depth - 1) for inner in cells)
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018  # the access is the question
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""`recommend(results)`: what to train, from a ResultGrid or an experiment folder, also long after the run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+from ray.tune import ResultGrid
+
+from jobs_ray.optimizer import Recommendation
+from jobs_ray.state import StateError
+from jobs_ray.tune import statefile
+from jobs_ray.tune.session import Session
+
+_STATE_PREFIX, _STATE_SUFFIX = "searcher-state-", ".pkl"  # Ray's file name (Searcher.CKPT_FILE_TMPL)
+
+
+def recommend(results: ResultGrid | str | os.PathLike[str]) -> Recommendation | None:
+    """The recommendation of a finished, running or killed experiment; None while nothing was observed.
+
+    `results`: what `Tuner.fit()` returned, or the path or URI of the experiment's folder. (Ray's own
+    `get_best_result` compares short with full runs.) Raises FileNotFoundError when the folder holds no searcher
+    state, StateError when it is not one of JoBSSearcher.
+    """
+    return load_session(results).recommendation()
+
+
+def load_session(results: ResultGrid | str | os.PathLike[str]) -> Session:
+    """The search as last saved in the experiment's folder. Raises as `recommend`."""
+    filesystem, folder = locate(results)
+    selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
+    names = [
+        info.path
+        for info in filesystem.get_file_info(selector)
+        if info.base_name.startswith(_STATE_PREFIX) and info.base_name.endswith(_STATE_SUFFIX)
+    ]
+    if not names:
+        raise FileNotFoundError(
+            f"{folder} holds no searcher state ({_STATE_PREFIX}*{_STATE_SUFFIX}); expected the folder of an "
+            "experiment that ran with a JoBSSearcher (ResultGrid.experiment_path)"
+        )
+    newest = max(names)  # the names hold the date, one a session
+    with filesystem.open_input_stream(newest) as stream, tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch, Path(newest).name)
+        copy.write_bytes(stream.readall())
+        try:
+            state = statefile.load(copy)
+        except StateError as error:
+            raise StateError(f"{newest} is not the state of a JoBSSearcher: {error}") from error
+    return Session.restored(state, predictor=None)
+
+
+def locate(results: Any) -> tuple[pyarrow.fs.FileSystem, str]:
+    if isinstance(results, ResultGrid):
+        return results.filesystem, results.experiment_path
+    text = os.fspath(results)
+    if "://" in text:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(text)
+        return filesystem, path
+    return pyarrow.fs.LocalFileSystem(), str(Path(text).expanduser().absolute())

@@ -1,0 +1,79 @@
+"""JoBSScheduler: stops a trial when the optimiser has seen enough of it. It holds no state of its own.
+
+Ray neither saves nor restores a scheduler, so every question goes to the searcher, which it finds through the
+controller. It never pauses: a promoted configuration is a new trial.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search.repeater import Repeater
+
+from jobs_ray.optimizer import Decision
+from jobs_ray.tune import preflight, rendezvous
+from jobs_ray.tune.searcher import JoBSSearcher
+
+logger = logging.getLogger(__name__)
+
+
+class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typed
+    """First in, first out; a trial ends when the JoBSSearcher of the same run says so.
+
+    Raises TypeError at the first trial if the run's search_alg is not a JoBSSearcher, and ValueError if actors
+    are reused by a function trainable.
+    """
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Takes any metric and mode: only the searcher uses them."""
+        rendezvous.scheduler_joins(self, metric, mode, spec.get("num_samples"))
+        return bool(super().set_search_properties(metric, mode, **spec))
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Refuses what cannot work, before the first trial trains."""
+        find_searcher(tune_controller)
+        preflight.refuse_reused_function_actors(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """STOP when the optimiser says so."""
+        searcher = find_searcher(tune_controller)
+        if searcher.repeated:
+            return str(TrialScheduler.CONTINUE)
+        decision = searcher.record(trial.trial_id, result)
+        return str(TrialScheduler.STOP if decision is Decision.STOP else TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The oldest pending trial."""
+        find_searcher(tune_controller).see(tune_controller.get_trials())
+        # Ray's version walks all trials at every step: at 5,000 of them that is most of the loop's time
+        if not any(trial.status == Trial.PENDING for trial in tune_controller.get_live_trials()):
+            return None
+        return next(trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING)
+
+    def debug_string(self) -> str:
+        """For Tune's status display."""
+        return "Using JoBS: short runs are stopped when the optimiser has seen enough."
+
+
+def find_searcher(tune_controller: Any) -> JoBSSearcher:
+    """The JoBSSearcher behind the wrappers of the controller's search algorithm. Raises TypeError without one.
+
+    Behind a Repeater, which averages whole trials, none may be stopped: the searcher is marked `repeated`.
+    """
+    searcher = tune_controller.search_alg
+    repeated = False
+    while hasattr(searcher, "searcher"):
+        searcher = searcher.searcher
+        repeated = repeated or isinstance(searcher, Repeater)
+    if isinstance(searcher, JoBSSearcher):
+        searcher.repeated = repeated
+        return searcher
+    raise TypeError(
+        f"JoBSScheduler asks a JoBSSearcher when to stop a trial, but search_alg is {type(searcher).__name__}; "
+        "write\n"
+        "    from jobs_ray import JoBSSearcher\n"
+        "    tune.TuneConfig(..., search_alg=JoBSSearcher(), scheduler=JoBSScheduler())"
+    )

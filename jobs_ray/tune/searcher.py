@@ -1,0 +1,271 @@
+"""JoBSSearcher: the optimiser as a Ray Tune searcher. It translates and delegates, nothing more.
+
+    Ray calls                     in terms of the optimiser
+    set_search_properties         the space, metric, mode and number of trials, before anything runs
+    suggest                       propose (in the background), accept
+    on_trial_result / _complete   report / tell (idempotent: the scheduler reports the same results first)
+    save / restore                state_dict / load_state_dict
+
+Nothing here may raise because of what a trial reported, and nothing unpicklable may be an attribute.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ray.tune.result import DEFAULT_METRIC
+from ray.tune.search.searcher import Searcher
+
+from jobs_ray.optimizer import FINISHED, Decision, Recommendation, Suggestion
+from jobs_ray.space import SpaceError
+from jobs_ray.tune import reconcile, rendezvous, statefile, warmstart
+from jobs_ray.tune.background import Moment, Proposer
+from jobs_ray.tune.domains import TuneSpace
+from jobs_ray.tune.lookahead import Slots
+from jobs_ray.tune.readings import TRAINING_ITERATION
+from jobs_ray.tune.session import Session
+from jobs_ray.tune.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
+    """Joint search of data mixture and model configuration from short training runs (arXiv 2602.08351).
+
+    Every argument is optional; space, metric, mode and the number of trials come from the Tuner.
+
+    Args:
+        space: dict of Ray Tune domains (or of the core's parameters), nested as the trainable's config.
+        metric, mode: what to optimise, "min" or "max".
+        max_t: time (in units of `time_attr`) of a full run.
+        budget: what may be spent, in full runs; when it is spent, the search is over.
+        short_t, num_full, num_confirm: parts of the plan; "auto" adapts them (DESIGN section 3).
+        time_attr: the result key that holds the training progress.
+        steps_key: config key that receives the time a trial is to train to, for trainables that end themselves.
+        resume_key: config key that receives the checkpoint path of the short run that is promoted, or None.
+        points_to_evaluate: configurations to try first.
+        predictor: replaces the predictor of final values.
+        seed: makes the search repeatable.
+
+    Raises ValueError on settings that contradict each other.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, Any] | None = None,
+        metric: str | None = None,
+        mode: str | None = None,
+        *,
+        max_t: float | None = None,
+        budget: float | None = None,
+        short_t: float | Literal["auto"] = "auto",
+        num_full: int | Literal["auto"] = "auto",
+        num_confirm: int | Literal["auto"] = "auto",
+        time_attr: str = TRAINING_ITERATION,
+        steps_key: str | None = None,
+        resume_key: str | None = None,
+        points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
+        predictor: Any = None,
+        seed: int | None = None,
+    ) -> None:
+        points = tuple(points_to_evaluate or ())
+        self._settings = Settings(
+            max_t, budget, short_t, num_full, num_confirm, time_attr, steps_key, resume_key, points, seed
+        )
+        self._settings.check_objective(metric, mode)
+        super().__init__(metric=metric, mode=mode)
+        self._metric: str | None = metric
+        self._mode: str | None = mode
+        self._predictor = predictor
+        self._space_is_mine = space is not None
+        self._space: TuneSpace | None = None if space is None else self._settings.translate(space)
+        self._num_samples: int | None = None
+        self._limit: int | None = None
+        self._session: Session | None = None
+        self._unreconciled = False
+        self._crew: rendezvous.Crew | None
+        self._trials: Sequence[Any]
+        self._start_runtime()
+
+    # ---- before the run
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
+    ) -> bool:
+        """Takes what the Tuner knows. False when both it and the constructor define parameters."""
+        self._settings.check_objective(metric, mode)
+        self._metric = self._settings.agree("metric", self._metric, metric)
+        self._mode = self._settings.agree("mode", self._mode, mode)
+        self._crew = rendezvous.searcher_starts(self)
+        self._set_num_samples(spec.get("num_samples"))
+        translated = self._settings.translate(config)
+        if self._space_is_mine:
+            return not translated.core  # constants only: they are merged by Ray
+        if self._session is not None:  # a second fit(), or restored by hand: it goes on in the same space only
+            return self._session.space.core == translated.core
+        self._space = translated
+        return True
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Notes the limit; False: the ConcurrencyLimiter does the limiting."""
+        self._limit = max_concurrent
+        return False
+
+    def add_evaluated_point(
+        self,
+        parameters: Mapping[str, Any],
+        value: float,
+        error: bool = False,
+        pruned: bool = False,
+        intermediate_values: Sequence[float] | None = None,
+    ) -> None:
+        """Adds an observation from elsewhere, not charged to the budget. Raises SpaceError if it is foreign."""
+        warmstart.add_point(self.session, parameters, value, error or pruned, intermediate_values)
+
+    def add_evaluated_trials(self, trials_or_analysis: Any, metric: str) -> None:
+        """Adds the trials of another experiment with their times (and, of an analysis, their curves)."""
+        warmstart.add_trials(self.session, trials_or_analysis, metric)
+
+    # ---- the run
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next configuration, None (ask again), or FINISHED."""
+        if self._crew is None:
+            self._crew = rendezvous.searcher_joins(self)
+        session = self.session
+        if session.live and not self._slots.free(len(session.live), self._limit, self._trials):
+            return None
+        proposal = self._proposer.next(session.core, self._moment(), wait=not session.live)
+        if isinstance(proposal, Suggestion):
+            return session.hand_out(trial_id, proposal, self._trials)
+        if proposal is None and not session.live:
+            logger.error("the optimiser waits for trials, but none is running: the search ends here")
+            proposal = FINISHED
+        return str(Searcher.FINISHED) if proposal is FINISHED else None
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Records one report; the scheduler has recorded it already if there is one."""
+        self.session.record(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        """Records the last report and ends the trial; unknown and repeated ids are harmless."""
+        if result:
+            if self._settings.time_attr not in result and self.metric in result:
+                # a Repeater passes on only the mean of the metric
+                result = {**result, self._settings.time_attr: self._settings.max_t or 1}
+            self.session.record(trial_id, result)
+        self.session.end(trial_id, error)
+        if self._num_samples is None or self.session.handed_out < self._num_samples:
+            self._proposer.prepare(self.session.core, self._moment())
+
+    def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
+        """For the scheduler: records one report and says whether the trial has trained enough."""
+        return self.session.record(trial_id, result)
+
+    def _moment(self) -> Moment:
+        return Moment(self.session.handed_out, self.session.ended, full=not self.can_stop)
+
+    @property
+    def can_stop(self) -> bool:
+        """Whether anything ends a trial early: a JoBSScheduler, or the trainable itself by `steps_key`."""
+        attached = self._crew is not None and self._crew.scheduler is not None and not self.repeated
+        return attached or self._settings.steps_key is not None
+
+    def see(self, trials: Sequence[Any]) -> None:
+        """The callback and the scheduler show Ray's trials (the live list): for checkpoints and free slots."""
+        self._trials = trials
+        if self._unreconciled:
+            self._unreconciled = False
+            reconcile.with_ray(self.session, trials, full=not self.can_stop)
+
+    # ---- what the user asks
+
+    def recommendation(self) -> Recommendation | None:
+        """What to train, with its (predicted) final value and whether a full run confirmed it."""
+        return self.session.recommendation()
+
+    def report(self) -> dict[str, Any]:
+        """Phases, budget ledger and every trial (config, phase, curve, prediction, final) as plain data."""
+        return self.session.report()
+
+    # ---- parts
+
+    @property
+    def settings(self) -> Settings:
+        """As given to the constructor, or restored."""
+        return self._settings
+
+    @property
+    def max_concurrency(self) -> int | None:
+        """As a ConcurrencyLimiter told; None without one."""
+        return self._limit
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a session: the search has been asked for something, or restored."""
+        return self._session is not None
+
+    @property
+    def session(self) -> Session:
+        """The search, built when first needed. Raises ValueError while space, metric or mode are unknown."""
+        if self._session is None:
+            if self._space is None or not self._space.core:
+                raise SpaceError(
+                    "JoBSSearcher has nothing to search; give tune.Tuner a param_space with at least one domain, "
+                    "as in {'lr': tune.loguniform(1e-5, 1e-2)}, or JoBSSearcher a space"
+                )
+            if self._crew is not None:
+                self._metric = self._settings.agree("metric", self._metric, self._crew.metric)
+                self._mode = self._settings.agree("mode", self._mode, self._crew.mode)
+                if self._num_samples is None:
+                    self._set_num_samples(self._crew.num_samples)
+            if self._metric is None and self._mode is not None:
+                self._metric = DEFAULT_METRIC  # the trainable returns a bare number
+            if self._metric is None or self._mode is None:
+                raise ValueError(
+                    f"JoBSSearcher needs metric and mode, got metric={self._metric!r} and mode={self._mode!r}; "
+                    "pass both to tune.TuneConfig or to JoBSSearcher"
+                )
+            self._session = Session(
+                self._settings, self._space, self._metric, self._mode, self._num_samples, self._predictor
+            )
+        return self._session
+
+    def _set_num_samples(self, num_samples: int | None) -> None:
+        if num_samples is not None and 0 < num_samples < 2**31:  # -1 arrives as sys.maxsize
+            self._num_samples = num_samples
+
+    # ---- saved state
+
+    def save(self, checkpoint_path: str) -> None:
+        """Writes the state as versioned JSON (called by Ray every 10 s)."""
+        statefile.save(checkpoint_path, self.session.state())
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Goes on from a saved state, which wins over what was set. Raises StateError, nothing changed."""
+        session = Session.restored(statefile.load(checkpoint_path), self._predictor)
+        self._session, self._settings, self._space = session, session.settings, session.space
+        self._metric, self._mode, self._num_samples = session.metric, session.mode, session.num_samples
+        self._start_runtime()
+        self._crew = rendezvous.searcher_joins(self)
+        self._unreconciled = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for name in ("_proposer", "_trials", "_crew", "_slots"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_runtime()
+
+    def _start_runtime(self) -> None:
+        """What belongs to this process and is never pickled."""
+        self._proposer = Proposer()
+        self._slots = Slots()
+        self._trials = ()
+        self._crew = None
+        self.repeated = False  # set by the scheduler behind a Repeater, which averages whole trials

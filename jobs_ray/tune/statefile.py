@@ -1,0 +1,33 @@
+"""The searcher's file: a session's state as versioned JSON under the name that Ray gives, written atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs_ray import state
+from jobs_ray.state import StateError
+
+FORMAT = "jobs-ray-searcher"
+VERSION = 1
+
+
+def save(path: str | Path, session_state: Mapping[str, Any]) -> None:
+    """Writes plain JSON data to `path`, atomically."""
+    state.dump(Path(path), {"format": FORMAT, "searcher_version": VERSION, "session": dict(session_state)})
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Reads what `save` wrote. Raises StateError, naming file, expectation and remedy, on anything else."""
+    data = state.load(Path(path))
+    found = data.get("format"), data.get("searcher_version")
+    if found != (FORMAT, VERSION):
+        raise StateError(
+            f"{path} holds {found[0]!r} version {found[1]!r}; expected {FORMAT!r} version {VERSION}: "
+            "restore with the version of jobs-ray that wrote it, or start a new experiment"
+        )
+    session = data.get("session")
+    if not isinstance(session, dict):
+        raise StateError(f"{path} is damaged: it holds no session; restore an older copy of it")
+    return session

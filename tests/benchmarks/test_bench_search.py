@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from benchmarks import search
+
+
+def record(method, budget, regret):
+    return {"method": method, "budget": budget, "regret": regret, "spent": budget, "seconds": 0.0}
+
+
+def test_summary_and_ratio_by_hand():
+    rows = [record("jobs", 5, r) for r in (0.1, 0.3)] + [record("gp-ei", 5, r) for r in (0.4, 0.4)]
+    rows += [record("random", 5, r) for r in (0.8, 0.8)] + [record("jobs-data-only", 5, 0.01)]
+    summary = search.summarise(rows)
+    ours = next(s for s in summary if s["method"] == "jobs")
+    assert ours["regret"] == pytest.approx(0.2)
+    assert ours["stderr"] == pytest.approx(0.1)
+    text = search.table(summary)
+    assert "0.50 (gp-ei)" in text  # an ablation of ours is no rival
+    assert "0.25 (random)" in text
+
+
+def test_unknown_method_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        search.parse(["--methods", "jobs,magic"])
+    assert "no method 'magic'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("problem", ["pool", "pool-all"])
+def test_program_runs_rivals_in_the_pool(problem, tmp_path, capsys, real_tasks):
+    out = tmp_path / "out.json"
+    search.main(
+        ["--problem", problem, "--budgets", "5", "--methods", "random,halving", "--seeds", "3", "--json", str(out)]
+    )
+    result = json.loads(out.read_text())
+    assert len(result["runs"]) == 2 * 3 * (len(real_tasks) if problem == "pool" else 1)
+    regret = {s["method"]: s["regret"] for s in result["summary"]}
+    assert 0 <= regret["halving"] < regret["random"]
+    for run in result["runs"]:
+        assert run["spent"] <= 5
+        assert run["points"][-1] == [run["spent"], run["regret"]]
+    assert "halving" in capsys.readouterr().out

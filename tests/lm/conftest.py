@@ -1,0 +1,125 @@
+"""A small world to train in: two artificial languages, a byte-level BPE, a Llama of a few thousand weights."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+pytest.importorskip("transformers")
+pytest.importorskip("datasets")
+pytest.importorskip("peft")
+
+from jobs_ray.lm import Domain, Model, Session, Task
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: minutes rather than seconds on a busy machine")
+
+
+TINY = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "head_dim": 16,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+}
+
+
+def sentences(words: list[str], count: int, seed: int) -> list[dict[str, str]]:
+    rng = random.Random(seed)
+    return [{"text": " ".join(rng.choices(words, k=rng.randint(5, 30))) + "."} for _ in range(count)]
+
+
+ANIMALS = [
+    "the",
+    "cat",
+    "dog",
+    "bird",
+    "sees",
+    "hears",
+    "a",
+    "fox",
+    "runs",
+    "from",
+    "over",
+    "wolf",
+    "and",
+    "mouse",
+    "eats",
+]
+NUMBERS = ["one", "plus", "two", "equals", "three", "minus", "four", "times", "five", "is", "six", "zero", "nine"]
+
+
+@pytest.fixture(scope="session")
+def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    texts = [r["text"] for r in sentences(ANIMALS, 200, 0) + sentences(NUMBERS, 200, 1)]
+    bpe.train_from_iterator(texts, vocab_size=300, special_tokens=["<s>", "</s>"], show_progress=False)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="</s>", pad_token="</s>")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lm-cache")
+
+
+@pytest.fixture(scope="session")
+def make_task(tokenizer_dir: Path, lm_cache: Path) -> Callable[..., Task]:
+    """A task over two domains; keyword arguments replace its fields."""
+
+    def make(**changes: Any) -> Task:
+        fields: dict[str, Any] = {
+            "domains": {
+                "animals": Domain(sentences(ANIMALS, 120, 2), held_out=0.1),
+                "numbers": Domain(sentences(NUMBERS, 80, 3)),
+            },
+            "model": Model(config=TINY, tokenizer=str(tokenizer_dir)),
+            "max_steps": 12,
+            "eval_every": 3,
+            "batch_size": 4,
+            "seq_len": 32,
+            "cache_dir": str(lm_cache),
+            "lr": 3e-3,
+            "eval_rows": 16,
+            "threads": 1,
+        }
+        fields.update(changes)
+        if "target" not in fields:
+            fields["target"] = {"animals": fields["domains"]["animals"].validation()}
+        return Task(**fields)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base_dir(make_task: Callable[..., Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 'pretrained' model: the tiny Llama with its tokenizer, saved as a folder."""
+    session = Session(make_task())
+    folder = tmp_path_factory.mktemp("base")
+    session.models.build({}, seed=0).save_pretrained(folder)
+    session.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def untouched_threads() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before

@@ -1,0 +1,138 @@
+"""The mixture plan: shares, prefixes, repeats, ranks, bounds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs_ray.lm import Domain, Model, Session, Task, TaskError
+from jobs_ray.lm.mixing import MixedRows, MixturePlan, collate, weight_bounds
+from jobs_ray.lm.model import load_tokenizer
+from jobs_ray.lm.packing import PackedRows, pack
+
+
+@pytest.fixture(scope="module")
+def rows(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, PackedRows]:
+    """Large text, tiny text (one row), questions of uneven length, and another text."""
+    tokenizer = load_tokenizer(Model(config={"model_type": "llama"}, tokenizer=str(tokenizer_dir)))
+    folder = tmp_path_factory.mktemp("mix")
+    rng = random.Random(0)
+    uneven = [{"prompt": "one plus " * rng.randint(1, 6), "completion": " two" * rng.randint(1, 5)} for _ in range(60)]
+    sources = {
+        "large": [{"text": f"the cat sees bird {i}"} for i in range(500)],
+        "tiny": [{"text": "one two three"}],
+        "uneven": uneven,
+        "other": [{"text": f"the wolf eats mouse {i} and runs"} for i in range(100)],
+    }
+    return {name: pack(Domain(data), tokenizer, 32, folder) for name, data in sources.items()}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_token_shares_match_the_weights(rows: dict[str, PackedRows], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights = rng.dirichlet(np.full(4, 0.6))
+    weights[seed % 4] = 0.0
+    weights /= weights.sum()
+    wanted = dict(zip(rows, weights.tolist(), strict=True))
+    plan = MixturePlan(rows, wanted, 1600, seed=seed)
+    for upto in (160, 1600):  # a tenth of the run has its shares right too
+        tokens = plan.tokens(upto)
+        total = sum(tokens.values())
+        for name, weight in wanted.items():
+            assert abs(tokens[name] / total - weight) < (0.02 if upto == 160 else 0.003), (name, upto)
+            assert (tokens[name] == 0) == (weight == 0.0)
+    epochs = plan.epochs()
+    assert epochs["tiny"] == plan.tokens()["tiny"] / 32
+    assert sum(epochs[n] * len(rows[n]) for n in rows) == pytest.approx(1600)
+
+
+def test_examples_as_the_unit(rows: dict[str, PackedRows]) -> None:
+    weights = {"large": 0.5, "tiny": 0.0, "uneven": 0.5, "other": 0.0}
+    tokens = MixturePlan(rows, weights, 2000, seed=0, unit="examples").tokens()
+    examples = {n: tokens[n] * rows[n].info.examples / rows[n].info.tokens for n in ("large", "uneven")}
+    assert examples["large"] / sum(examples.values()) == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(TaskError, match="unit"):
+        MixturePlan(rows, weights, 10, seed=0, unit="bytes")
+
+
+def test_prefix_seed_and_epochs(rows: dict[str, PackedRows]) -> None:
+    weights = {"large": 0.4, "tiny": 0.1, "uneven": 0.3, "other": 0.2}
+    long = MixturePlan(rows, weights, 900, seed=1)
+    short = MixturePlan(rows, weights, 100, seed=1)
+    assert (long.domain[:100] == short.domain).all()
+    assert (long.row[:100] == short.row).all()
+    assert (MixturePlan(rows, weights, 100, seed=2).row != short.row).any()
+    # every epoch of a domain reads each of its rows exactly once
+    mine = long.row[long.domain == long.names.index("other")]
+    size = len(rows["other"])
+    assert len(mine) > 2 * size
+    for epoch in range(len(mine) // size):
+        assert sorted(mine[epoch * size : (epoch + 1) * size]) == list(range(size))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_ranks_read_disjoint_positions_that_make_up_the_plan(rows: dict[str, PackedRows], ranks: int) -> None:
+    from accelerate.data_loader import prepare_data_loader, skip_first_batches
+    from torch.utils.data import DataLoader, SequentialSampler
+
+    plan = MixturePlan(rows, dict.fromkeys(rows, 0.25), 48, seed=0)
+    data = MixedRows(rows, plan)
+
+    def read(rank: int, skip: int = 0) -> list[list[int]]:
+        loader = DataLoader(data, batch_size=12 // ranks, sampler=SequentialSampler(data), collate_fn=collate)
+        loader = prepare_data_loader(loader, num_processes=ranks, process_index=rank, put_on_device=False)
+        return [b["input_ids"].tolist() for b in skip_first_batches(loader, skip)]
+
+    steps: list[list[Any]] = [[] for _ in range(4)]
+    for rank in range(ranks):
+        batches = read(rank)
+        assert len(batches) == 4
+        for step, batch in enumerate(batches):
+            steps[step] += batch
+        assert read(rank, skip=2) == batches[2:]
+    expected = [data[i]["input_ids"].tolist() for i in range(48)]
+    for step in range(4):
+        assert steps[step] == expected[12 * step : 12 * step + 12]
+
+
+def test_max_epochs_bounds_the_mixture(rows: dict[str, PackedRows], make_task: Callable[..., Task]) -> None:
+    positions = 300
+    bounds = weight_bounds(rows, positions, 32, max_epochs=8.0)
+    assert bounds["tiny"] == pytest.approx(8 / 300)
+    weights = dict.fromkeys(rows, 0.0) | {"tiny": bounds["tiny"], "large": 1 - bounds["tiny"]}
+    assert MixturePlan(rows, weights, positions, seed=0).epochs()["tiny"] <= 8.0
+    with pytest.raises(TaskError, match="raise it to at least"):
+        weight_bounds(rows, 100_000, 32, max_epochs=1.0)
+
+
+def test_param_space(make_task: Callable[..., Task], base_dir: Path) -> None:
+    from ray import tune
+
+    from jobs_ray.lm import param_space
+
+    task = make_task(model=Model(name=str(base_dir)), max_epochs_per_domain=0.7, max_steps=40)
+    space = param_space(task)
+    assert set(space) == {"mixture", "lr", "lora"}
+    assert set(space["lora"]) == {
+        "r", "alpha", "dropout", "q_proj", "v_proj", "up_proj", "down_proj", "gate_proj", "num_layers", "end",
+    }  # fmt: skip
+    packed = Session(task).train
+    for _ in range(20):
+        weights = space["mixture"].sample()
+        assert sum(weights.values()) == pytest.approx(1.0)
+        plan = MixturePlan(packed, weights, task.max_steps * task.batch_size, seed=0)
+        assert max(plan.epochs().values()) <= 0.7 + 1 / min(len(r) for r in packed.values())
+    assert max(space["lora"]["num_layers"].sample() for _ in range(50)) == 2
+    assert set(param_space(task, model=False)) == {"mixture"}
+    assert set(param_space(task, data=False)) == {"lr", "lora"}
+    fixed = param_space(task, {"lr": 1e-3, "lora": {"r": 16}, "mixture": {"animals": 1.0}})
+    assert (fixed["lr"], fixed["lora"]["r"], fixed["mixture"]) == (1e-3, 16, {"animals": 1.0})
+    assert isinstance(fixed["lora"]["alpha"], tune.search.sample.Domain)
+    assert param_space(task, {"lora": None})["lora"] is None
+    fresh = param_space(make_task())
+    assert {fresh["model"]["hidden_size"].sample() for _ in range(50)} == {16, 32, 48, 64}

@@ -1,0 +1,133 @@
+"""Two nodes of one CPU each: DDP across them, and a worker that dies in the middle of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from jobs_ray.lm import Session, Task, trainable
+from jobs_ray.lm.loop import build
+
+pytestmark = pytest.mark.filterwarnings(
+    "default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning"
+)
+SPREAD = ScalingConfig(num_workers=2, placement_strategy="STRICT_SPREAD")
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Cluster]:
+    environment = {
+        "PYTHONPATH": f"{Path(__file__).parents[2]}:{Path(__file__).parent}",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    }
+    with socket.socket() as free:  # Cluster takes the default port for granted; other Rays may run here
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    head = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": port}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": environment})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def _train_and_tell(arguments: dict[str, Any]) -> None:
+    """Run in each worker: train, then write this rank's node and every parameter to a file."""
+    import torch
+
+    session = Session(arguments["task"])
+    rank = ray.train.get_context().get_world_rank()
+    trainer = build({}, session, lambda *_: None, Path(arguments["out"]) / f"scratch{rank}", save=False)
+    trainer.train()
+    weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()]).tolist()
+    told = {"node": ray.get_runtime_context().get_node_id(), "weights": weights}
+    (Path(arguments["out"]) / f"rank{rank}.json").write_text(json.dumps(told))
+    ray.train.report({"rank": rank})
+
+
+def test_gradients_are_synchronised_across_nodes(
+    two_nodes: Cluster, make_task: Callable[..., Task], tmp_path: Path
+) -> None:
+    import torch
+
+    task = make_task(max_steps=10, eval_every=10)
+    TorchTrainer(
+        _train_and_tell,
+        train_loop_config={"task": task, "out": str(tmp_path)},
+        scaling_config=SPREAD,
+        run_config=RunConfig(name="ddp", storage_path=str(tmp_path)),
+    ).fit()
+    told = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert told[0]["node"] != told[1]["node"]
+    assert told[0]["weights"] == told[1]["weights"]
+    # Identical could also mean that both read the same rows; this says that each read its half of every batch.
+    session = Session(task)
+    alone = build({}, session, lambda *_: None, tmp_path / "alone", save=False)
+    start = torch.cat([p.detach().flatten() for p in alone.model.parameters()])
+    alone.train()
+    end = torch.cat([p.detach().flatten() for p in alone.model.parameters()])
+    both = torch.tensor(told[0]["weights"])
+    assert (end - both).norm() < 0.01 * (end - start).norm()
+
+
+def test_a_dead_worker_fails_its_trial_and_frees_its_place(
+    two_nodes: Cluster, make_task: Callable[..., Task], tmp_path: Path
+) -> None:
+    task = make_task(max_steps=20_000, eval_every=200, eval_rows=4)
+    before = ray.cluster_resources()["CPU"]
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        from ray.util.state import list_actors
+
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not killed:
+            time.sleep(1)
+            reported = [f for f in tmp_path.glob("x/*/result.json") if f.stat().st_size > 0]
+            if reported:
+                alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
+                workers = list_actors(address=two_nodes.address, filters=alive)
+                if workers:
+                    os.kill(workers[0].pid, signal.SIGKILL)
+                    killed.append(workers[0].pid)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    # The second trial is a short one: it can only run in the place the first has left.
+    results = tune.Tuner(
+        trainable(task, SPREAD),
+        param_space={"lr": 1e-3, "max_steps": tune.grid_search([20_000, 200])},
+        tune_config=tune.TuneConfig(metric="eval_loss", mode="min", max_concurrent_trials=1),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), name="x", verbose=0),
+    ).fit()
+    killer.join()
+    assert killed
+    dead, next_one = results[0], results[1]
+    assert "TrainingError" in str(dead.error)
+    assert "worker" in str(dead.error)
+    assert len(dead.metrics_dataframe) >= 1
+    assert dead.metrics["step"] < 20_000
+    assert next_one.error is None
+    assert next_one.metrics["step"] == 200
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < before and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert ray.available_resources()["CPU"] == before

@@ -1,0 +1,147 @@
+"""The same training function under Ray: in a reused Tune actor, and in a group of workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+from ray.train import ScalingConfig
+
+from jobs_ray.lm import PruneCheckpoints, Task, load, run, trainable
+
+pytestmark = pytest.mark.filterwarnings(
+    "default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    here = str(Path(__file__).parents[2])
+    ray.init(num_cpus=2, include_dashboard=True, log_to_driver=False, runtime_env={"env_vars": {
+        "PYTHONPATH": here, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}})  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+def fit(what: Any, space: dict[str, Any], folder: Path, *, callbacks: list[Any] | None = None, **settings: Any) -> Any:
+    settings = {"metric": "eval_loss", "mode": "min", "max_concurrent_trials": 1, **settings}
+    return tune.Tuner(
+        what,
+        param_space=space,
+        tune_config=tune.TuneConfig(**settings),
+        run_config=tune.RunConfig(storage_path=str(folder), name="x", verbose=0, callbacks=callbacks or []),
+    ).fit()
+
+
+def curve(result: Any) -> dict[int, float]:
+    frame = result.metrics_dataframe
+    return dict(zip(frame["step"].tolist(), frame["eval_loss"].tolist(), strict=True))
+
+
+def free_cpus() -> float:
+    return float(ray.available_resources().get("CPU", 0.0))
+
+
+def test_actor_reuse_prefix_resume_and_pruning(cluster: None, make_task: Callable[..., Task], tmp_path: Path) -> None:
+    task = make_task()
+    what = trainable(task)
+    expected = {r["step"]: r["eval_loss"] for r in run(task, {"lr": 1e-3})}
+    space = {"lr": 1e-3, "max_steps": tune.grid_search([6, 12, 3])}
+    results = fit(what, space, tmp_path / "a", reuse_actors=True)
+    assert not results.errors
+    assert len({r.metrics["pid"] for r in results}) == 1
+    for result in results:
+        steps = result.config["max_steps"]
+        assert curve(result) == pytest.approx({s: v for s, v in expected.items() if s <= steps}, abs=1e-5)
+        assert result.checkpoint is not None
+    short, full = results[0], results[1]
+    assert short.metrics["startup_s"]["imports"] > 0.0
+    assert full.metrics["startup_s"]["imports"] == 0.0
+    model, _ = load(full.checkpoint.path)
+    assert model.config.hidden_size == 32
+
+    space = {"lr": 1e-3, "max_steps": 12, "resume_from": short.checkpoint.path}
+    results = fit(what, space, tmp_path / "b", reuse_actors=True, callbacks=[PruneCheckpoints(task.max_steps)])
+    assert curve(results[0]) == pytest.approx({s: v for s, v in expected.items() if s > 6}, abs=1e-5)
+    assert not Path(short.checkpoint.path).exists()
+    assert Path(results[0].checkpoint.path).exists()
+    assert Path(full.checkpoint.path).exists()
+
+
+def test_a_failed_trial_says_why_and_the_next_one_runs(
+    cluster: None, make_task: Callable[..., Task], tmp_path: Path
+) -> None:
+    task = make_task(trainer_args={"max_grad_norm": 0.0, "optim": "sgd"}, eval_every=2)
+    results = fit(trainable(task), {"lr": tune.grid_search([1e30, 1e-3])}, tmp_path, reuse_actors=True)
+    assert "the run diverged" in str(results[0].error)
+    assert results[1].error is None
+    assert results[1].metrics["step"] == 12
+
+
+def test_the_same_curve_in_a_group_of_one_and_of_two(
+    cluster: None, make_task: Callable[..., Task], tmp_path: Path
+) -> None:
+    task = make_task()
+    expected = {r["step"]: r["eval_loss"] for r in run(task, {})}
+    before = free_cpus()
+    for workers in (1, 2):
+        what = trainable(task, ScalingConfig(num_workers=workers), group=True)
+        [result] = fit(what, {}, tmp_path / str(workers))
+        assert result.error is None
+        assert curve(result) == pytest.approx(expected, abs=1e-4)
+        model, _ = load(result.checkpoint.path)
+        assert sum(p.numel() for p in model.parameters()) > 1000
+    assert free_cpus() == before
+
+
+def test_a_group_resumes_and_says_why_it_failed(cluster: None, make_task: Callable[..., Task], tmp_path: Path) -> None:
+    task = make_task(trainer_args={"max_grad_norm": 0.0, "optim": "sgd"})
+    expected = {r["step"]: r["eval_loss"] for r in run(task, {"lr": 1e-3})}
+    run(task, {"lr": 1e-3, "max_steps": 6}, keep=tmp_path / "short")
+    before = free_cpus()
+    what = trainable(task, ScalingConfig(num_workers=2))
+    space = {"max_steps": 12, "lr": tune.grid_search([1e30, 1e-3])}
+    space["resume_from"] = tune.sample_from(lambda spec: str(tmp_path / "short") if spec.config.lr < 1 else None)
+    failed, resumed = fit(what, space, tmp_path / "x")
+    assert "the run diverged" in str(failed.error)
+    assert resumed.error is None
+    assert curve(resumed) == pytest.approx({s: v for s, v in expected.items() if s > 6}, abs=1e-4)
+    assert free_cpus() == before
+
+
+def test_a_killed_actor_goes_on_from_its_checkpoint(
+    cluster: None, make_task: Callable[..., Task], tmp_path: Path
+) -> None:
+    task = make_task(max_steps=600, eval_every=100, eval_rows=4, lr=1e-3)
+    killed: list[int] = []
+
+    class Kill(tune.Callback):  # type: ignore[misc]
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+            if not killed and result["step"] >= 300 and trial.checkpoint is not None:
+                killed.append(result["pid"])
+                os.kill(result["pid"], signal.SIGKILL)
+
+    [result] = tune.Tuner(
+        trainable(task),
+        param_space={},
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path),
+            name="x",
+            verbose=0,
+            callbacks=[Kill()],
+            failure_config=tune.FailureConfig(max_failures=1),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+        ),
+    ).fit()
+    assert killed
+    assert result.error is None
+    assert result.metrics["step"] == 600
+    assert result.metrics["pid"] != killed[0]
+    assert curve(result)[600] == pytest.approx(run(task, {})[-1]["eval_loss"], abs=1e-4)

@@ -1,0 +1,111 @@
+"""The command line: `plan` and `demo`; what must not happen. `report` is in test_report.py, on real experiments."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs_ray import cli
+from jobs_ray.budget import allocate, optimal_num_full
+from jobs_ray.lm import demo
+
+
+def test_the_command_line_is_light() -> None:
+    code = "import sys, jobs_ray.cli\nprint(sorted({'ray', 'torch', 'transformers', 'plotly'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_installed_as_a_command() -> None:
+    command = Path(sys.executable).with_name("jobs-ray")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    assert all(word in done.stdout for word in ("demo", "report", "plan"))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_plan_prints_the_allocation(capsys: pytest.CaptureFixture[str], resume: bool) -> None:
+    arguments = ["plan", "--budget", "20", "--max-t", "25", "--short-t", "4", "--dim", "7"]
+    assert cli.main(arguments + ["--resume"] * resume) == 0
+    printed = capsys.readouterr().out
+    split = allocate(20, None, 0.16, 0.84 if resume else 1.0)
+    runs = [int(row[1]) for row in re.findall(r"^(learn|search|confirm) .*?(\d+) +\d+ +\d+\.\d\d$", printed, re.M)]
+    assert runs == [split.learn_short, split.learn_full, split.search_short, split.confirm]
+    costs = [float(cost) for cost in re.findall(r" (\d+\.\d\d)$", printed, re.M)]
+    assert sum(costs[:-1]) == pytest.approx(costs[-1], abs=0.02)
+    assert 19 < costs[-1] <= 20
+    assert f"about {sum(runs)} trials" in " ".join(printed.split())
+    assert f"N* = {optimal_num_full(20, 0.16, 7)} full runs" in " ".join(printed.split())
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_plan_says_when_the_limit_on_trials_binds(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = ["plan", "--budget", "10", "--max-t", "100", "--num-trials"]
+    cli.main([*plan, "5"])
+    assert "Limited to 5 trials" in capsys.readouterr().out
+    cli.main([*plan, "500"])
+    assert "Limited" not in capsys.readouterr().out
+
+
+def test_plan_says_when_the_budget_is_too_small_for_its_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "--budget", "1", "--max-t", "3"]) == 0
+    assert "too small for all of this" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--budget", "0.5", "--max-t", "25"], "at least 1 (one full run), got '0.5'"),
+        (["--budget", "nan", "--max-t", "25"], "got 'nan'"),
+        (["--budget", "5", "--max-t", "-3"], "above 0, got '-3'"),
+        (["--budget", "5", "--max-t", "soon"], "expected a number, got 'soon'"),
+        (["--budget", "5", "--max-t", "25", "--dim", "1.5"], "whole number"),
+        (["--budget", "5", "--max-t", "25", "--dim", "inf"], "whole number"),
+        (["--budget", "5", "--max-t", "25", "--short-t", "25"], "less than --max-t = 25"),
+        (["--max-t", "25"], "--budget"),
+    ],
+)
+def test_plan_refuses_in_one_sentence(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: Any = cli.main(["plan", *arguments])
+    except SystemExit as end:  # argparse's own
+        code = end.code
+    assert code == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(demo, "run", lambda arguments: seen.append(arguments) or 130)
+    assert cli.main(["demo", "--quick", "--seed", "3", "--out", "somewhere"]) == 130
+    assert (seen[0].quick, seen[0].seed, seen[0].out) == (True, 3, "somewhere")
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "remedy"),
+    [
+        ("peft", ["demo"], 'the demo needs peft: pip install "jobs-ray[lm]"'),
+        ("ray", ["report", "anywhere"], 'pip install "jobs-ray[tune]"'),
+        ("plotly", ["report", "anywhere", "--html", "x.html"], 'pip install "jobs-ray[report]"'),
+    ],
+)
+def test_a_missing_extra_is_named_with_its_remedy(
+    missing: str,
+    arguments: list[str],
+    remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else real(name))
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert remedy in captured.err
+    assert len(captured.err.splitlines()) == 1

@@ -1,0 +1,147 @@
+"""Suggestions computed off Ray's loop: never stale, never blocking, never missing. The clock is the test's own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from jobs_ray.tune.background import NOT_READY, Moment, Proposer
+
+
+@dataclass
+class SlowCore:
+    """Proposes its number of the computation, once its gate opens; `broken`: raises instead."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    broken: bool = False
+    computed: list[int] = field(default_factory=list)
+    threads: set[str] = field(default_factory=set)
+
+    def fork(self) -> SlowCore:
+        return self
+
+    def adopt_cache(self, fork: SlowCore) -> None:
+        assert fork is self
+
+    def propose(self, *, full: bool, quick: bool = False) -> str:
+        if quick:
+            return "quick"
+        self.computed.append(len(self.computed))
+        number = self.computed[-1]
+        self.threads.add(threading.current_thread().name)
+        assert self.gate.wait(20)
+        if self.broken:
+            raise RuntimeError("no fit today")
+        return f"proposal {number}"
+
+
+@pytest.fixture
+def core() -> Any:
+    core = SlowCore()
+    yield core
+    core.gate.set()  # lets a waiting thread go
+
+
+def finish(proposer: Proposer, core: SlowCore) -> None:
+    core.gate.set()
+    assert proposer._job is not None
+    assert proposer._job.done.wait(20)
+
+
+def test_not_ready_while_trials_run_and_ready_afterwards(core: SlowCore) -> None:
+    proposer, moment = Proposer(), Moment(3, 1, False)
+    assert proposer.next(core, moment, wait=False) is NOT_READY
+    assert proposer.next(core, moment, wait=False) is NOT_READY
+    finish(proposer, core)
+    assert proposer.next(core, moment, wait=False) == "proposal 0"
+    assert core.computed == [0]  # one computation served all three questions
+    assert core.threads == {"jobs-ray-suggest"}
+
+
+def test_with_nothing_running_it_waits_instead_of_making_ray_sleep(core: SlowCore) -> None:
+    threading.Timer(0.2, core.gate.set).start()
+    assert Proposer().next(core, Moment(0, 0, False), wait=True) == "proposal 0"
+
+
+def test_a_proposal_from_before_another_hand_out_is_computed_again(core: SlowCore) -> None:
+    proposer = Proposer()
+    assert proposer.next(core, Moment(3, 1, False), wait=False) is NOT_READY
+    finish(proposer, core)
+    assert proposer.next(core, Moment(4, 1, False), wait=True) == "proposal 1"
+
+
+def test_a_trial_that_ended_meanwhile_is_taken_into_account_once(core: SlowCore) -> None:
+    proposer = Proposer()
+    assert proposer.next(core, Moment(3, 1, False), wait=False) is NOT_READY
+    finish(proposer, core)
+    core.gate.clear()
+    assert proposer.next(core, Moment(3, 2, False), wait=False) is NOT_READY  # again, with what is new
+    finish(proposer, core)
+    assert proposer.next(core, Moment(3, 5, False), wait=False) == "proposal 1"  # busy trials cannot starve it
+
+
+def test_prepared_when_a_trial_ends(core: SlowCore) -> None:
+    proposer, moment = Proposer(), Moment(3, 2, False)
+    proposer.prepare(core, moment)
+    finish(proposer, core)
+    proposer.prepare(core, moment)  # is ready: nothing to do
+    assert proposer.next(core, moment, wait=False) == "proposal 0"
+    assert core.computed == [0]
+
+
+def test_with_nothing_running_only_the_present_trials_count(core: SlowCore) -> None:
+    proposer = Proposer()
+    for ended in (1, 2):
+        assert proposer.next(core, Moment(3, ended, False), wait=False) is NOT_READY
+        finish(proposer, core)
+        core.gate.clear()
+    core.gate.set()
+    assert proposer.next(core, Moment(3, 9, False), wait=True) == "proposal 2"
+
+
+def test_after_the_cap_a_space_filling_point_comes(core: SlowCore, caplog: pytest.LogCaptureFixture) -> None:
+    now = [100.0]
+    proposer = Proposer(cap_s=30.0, clock=lambda: now[0])
+    assert proposer.next(core, Moment(0, 0, False), wait=False) is NOT_READY
+    now[0] += 29.0
+    assert proposer.next(core, Moment(0, 0, False), wait=False) is NOT_READY
+    now[0] += 2.0
+    assert proposer.next(core, Moment(0, 0, False), wait=False) == "quick"
+    assert "was not ready after 30 s" in caplog.text
+    assert proposer.fallbacks == 1
+
+
+def test_a_failing_computation_is_logged_and_replaced(core: SlowCore, caplog: pytest.LogCaptureFixture) -> None:
+    core.broken = True
+    core.gate.set()
+    assert Proposer().next(core, Moment(0, 0, False), wait=True) == "quick"
+    assert "no fit today" in caplog.text
+
+
+def test_holding_the_loop_is_rationed(core: SlowCore) -> None:
+    """Eight free slots must not hold a result up eight times as long as one."""
+    now = [0.0]
+    proposer = Proposer(clock=lambda: now[0])
+    granted = []
+
+    class Done:
+        def is_set(self) -> bool:
+            return False
+
+        def wait(self, seconds: float) -> bool:
+            granted.append(seconds)
+            now[0] += seconds
+            return False
+
+        def set(self) -> None:
+            """What the worker calls in the end."""
+
+    proposer.next(core, Moment(0, 0, False), wait=False)
+    assert proposer._job is not None
+    proposer._job.done = Done()  # type: ignore[assignment]
+    for _ in range(8):
+        proposer.next(core, Moment(0, 0, False), wait=False)
+    assert sum(granted) < 0.1

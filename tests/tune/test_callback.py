@@ -1,0 +1,113 @@
+"""What JoBSCallback puts into results and on the terminal, and that nobody has to add it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+from ray.tune.constants import RAY_TUNE_CALLBACKS_ENV_VAR
+from tune_trainables import STEPS, Class, half
+
+from jobs_ray import JoBSCallback, JoBSScheduler, JoBSSearcher, StateError, recommend
+
+SPACE = {"x": tune.uniform(0.0, 1.0)}
+KEYS = {"jobs/phase", "jobs/phase_number", "jobs/predicted", "jobs/predicted_std", "jobs/budget_spent"}
+Fit = Callable[..., tune.ResultGrid]
+
+
+def test_added_by_itself_and_seen_by_every_logger(fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    searcher = JoBSSearcher(max_t=STEPS, short_t=2, budget=9, seed=0)
+    results = fit(
+        half(Class), SPACE, searcher, JoBSScheduler(), num_samples=40, max_concurrent_trials=2, reuse_actors=True
+    )
+    assert RAY_TUNE_CALLBACKS_ENV_VAR not in os.environ
+    predicted = 0
+    for result in results:
+        assert set(result.metrics) >= KEYS
+        folder = Path(result.path)
+        with open(folder / "progress.csv") as file:
+            rows = list(csv.DictReader(file))
+        assert set(rows[0]) >= KEYS
+        with open(folder / "result.json") as file:
+            lines = [json.loads(line) for line in file]
+        assert set(lines[-1]) >= KEYS
+        predicted += isinstance(lines[-1]["jobs/predicted"], float) and rows[-1]["jobs/predicted"] != "nan"
+        events = b"".join(path.read_bytes() for path in folder.glob("events.out.tfevents*"))
+        assert b"ray/tune/jobs/budget_spent" in events
+        assert b"ray/tune/jobs/phase_number" in events
+    assert predicted  # at least one after the predictor stands
+    spent = [result.metrics["jobs/budget_spent"] for result in results]
+    assert max(spent) == pytest.approx(searcher.report()["budget"]["spent"])
+    out = capsys.readouterr().out
+    assert out.count("JoBS plan: ") == 1
+    assert out.count("JoBS: phase search") >= 1
+    assert out.count("; recommended (confirmed by a full run): loss = ") == 1
+
+    # ... and the recommendation is the same from the grid and from the folder
+    found = searcher.recommendation()
+    assert recommend(results) == found
+    assert recommend(tmp_path / "run") == found
+    assert recommend(f"file://{tmp_path / 'run'}") == found
+
+
+def test_added_by_hand_as_well_it_works_once(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    searcher = JoBSSearcher(max_t=STEPS, seed=0)
+    callbacks = [JoBSCallback()]
+    results = fit(
+        half(Class),
+        SPACE | {"steps": 1},
+        searcher,
+        JoBSScheduler(),
+        num_samples=1,
+        run_config={"callbacks": callbacks},
+    )
+    assert set(results[0].metrics) >= KEYS
+    assert capsys.readouterr().out.count("JoBS plan: ") == 1
+
+
+def test_quiet_says_nothing(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(
+        half(Class),
+        SPACE | {"steps": 1},
+        JoBSSearcher(seed=0),
+        num_samples=1,
+        run_config={"callbacks": [JoBSCallback(quiet=True)]},
+    )
+    assert "JoBS" not in capsys.readouterr().out
+
+
+def test_early_warnings(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    """A short_t that no report falls on, a metric that is late, and no limit of concurrency."""
+    searcher = JoBSSearcher(max_t=120, short_t=18, time_attr="tens", seed=0)
+    fit(half(Tens), SPACE, searcher, JoBSScheduler(), num_samples=1)
+    out = capsys.readouterr().out
+    assert "max_concurrent_trials is not set" in out
+    assert "no report falls on short_t=18: reports came at t=10, 20, so short runs end at t=20" in out
+    assert "no report up to t=20 had a usable 'loss'" in out
+
+
+class Tens(Class):
+    """Reports every tenth step, its loss from the third report on."""
+
+    def step(self) -> dict[str, Any]:
+        result = super().step() | {"tens": 10 * (self.t)}
+        return result if self.t >= 3 else result | {"loss": float("nan")}
+
+
+def test_without_a_scheduler_it_says_once_what_would_save(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(half(Class), SPACE | {"steps": 1}, JoBSSearcher(seed=0), num_samples=2, reuse_actors=True)
+    assert capsys.readouterr().out.count("scheduler=JoBSScheduler() in tune.TuneConfig would stop") == 1
+
+
+def test_recommend_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no searcher state"):
+        recommend(tmp_path)
+    (tmp_path / "searcher-state-2026-01-01_00-00-00.pkl").write_bytes(b"\x80\x04N.")
+    with pytest.raises(StateError, match="not the state of a JoBSSearcher"):
+        recommend(tmp_path)

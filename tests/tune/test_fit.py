@@ -1,0 +1,56 @@
+"""JoBSSearcher as a drop-in on a real Ray: both kinds of trainable, with and without the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ray import tune
+from tune_trainables import STEPS, Class, function
+
+from jobs_ray import JoBSScheduler, JoBSSearcher
+
+SPACE = {"x": tune.uniform(0.0, 1.0), "deep": {"n": tune.randint(1, 4)}, "fixed": [1, "a"]}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "scheduled", "concurrent", "mode", "reuse"),
+    [
+        (function, True, 1, "min", False),
+        (function, False, 8, "max", False),
+        (Class, True, 8, "max", True),
+        (Class, False, 1, "min", True),
+        (Class, True, None, "min", True),
+    ],
+)
+def test_runs_to_the_end(
+    fit: Callable[..., tune.ResultGrid],
+    trainable: Any,
+    scheduled: bool,
+    concurrent: int | None,
+    mode: str,
+    reuse: bool,
+) -> None:
+    searcher = JoBSSearcher(max_t=STEPS, seed=0) if scheduled else JoBSSearcher()
+    results = fit(
+        trainable,
+        SPACE,
+        searcher,
+        JoBSScheduler() if scheduled else None,
+        metric="loss" if mode == "min" else "score",
+        mode=mode,
+        num_samples=6,
+        max_concurrent_trials=concurrent,
+        reuse_actors=reuse,
+    )
+    assert len(results) == 6
+    assert not results.errors
+    lengths = sorted(result.metrics["training_iteration"] for result in results)
+    assert lengths[-1] == STEPS
+    assert (lengths[0] < STEPS) == scheduled
+    assert all(result.config["fixed"] == [1, "a"] for result in results)
+    assert all(type(result.config["deep"]["n"]) is int for result in results)
+    report = searcher.report()
+    assert [row["status"] for row in report["trials"]].count("running") == 0
+    assert sum(len(row["curve"]) for row in report["trials"]) == sum(lengths)

@@ -1,0 +1,64 @@
+"""Warnings before training that need no run: Ray Train without the State API, and how a trainer is recognised."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import tune
+from ray.tune.trainable import wrap_function
+from tune_trainables import STEPS, Class, function
+
+from jobs_ray import JoBSSearcher
+from jobs_ray.tune import preflight
+from jobs_ray.tune.lookahead import Slots
+
+
+def trains(config: dict[str, Any], data: Any = None) -> None:
+    from ray.train.torch import TorchTrainer
+
+    TorchTrainer(lambda: None).fit()
+
+
+def trial_of(trainable: Any) -> Any:
+    kind = trainable if isinstance(trainable, type) else wrap_function(trainable)
+    return SimpleNamespace(get_trainable_cls=lambda: kind)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "found"),
+    [(trains, True), (tune.with_parameters(trains, data=[1]), True), (function, False), (Class, False)],
+)
+def test_a_ray_train_run_is_recognised_in_the_trainable(trainable: Any, found: bool) -> None:
+    assert preflight._uses_ray_train(trial_of(trainable)) is found
+
+
+@pytest.mark.parametrize(("answers", "steps_key", "warned"), [(False, None, 1), (True, None, 0), (False, "s", 0)])
+def test_train_without_the_state_api_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, answers: bool, steps_key: str | None, warned: int
+) -> None:
+    monkeypatch.setattr(preflight, "state_api_answers", lambda: answers)
+    monkeypatch.setattr(JoBSSearcher, "can_stop", True)
+    searcher = JoBSSearcher(max_t=STEPS, steps_key=steps_key)
+    searcher.set_max_concurrency(2)
+    lines = list(preflight.warnings_before_training(searcher, trial_of(trains)))
+    assert len(lines) == warned
+    assert all("ray[default]" in line and "steps_key" in line for line in lines)
+
+
+def test_the_state_api_of_a_ray_without_a_dashboard_does_not_answer(cluster: str) -> None:
+    assert preflight.state_api_answers(timeout_s=2) is False
+
+
+def test_slots_of_the_cluster(cluster: str) -> None:
+    def trials(**resources: float) -> list[Any]:
+        return [SimpleNamespace(placement_group_factory=SimpleNamespace(required_resources=resources))]
+
+    slots = Slots()
+    assert slots.free(3, None, trials(CPU=1.0))
+    assert not slots.free(4, None, trials(CPU=1.0))
+    assert slots.free(7, None, trials(CPU=0.5))
+    assert slots.free(100, 200, trials(CPU=1.0))  # the user's own limit counts instead
+    assert slots.free(100, None, [])  # nothing known yet
+    assert slots.free(1, None, trials(CPU=64.0))  # a cluster that must grow has to see the demand

@@ -1,0 +1,320 @@
+"""What Ray's own tests ask of a searcher, and the contract of JoBSSearcher, without a cluster."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray import tune
+from ray.tune.search import ConcurrencyLimiter, Repeater
+from tune_spaces import nested_space
+
+from jobs_ray import JoBSSearcher, StateError
+from jobs_ray.space import SpaceError
+
+SPACE = {"x": tune.uniform(0.0, 1.0), "n": tune.randint(0, 5)}
+
+
+def searcher(**settings: Any) -> JoBSSearcher:
+    return JoBSSearcher(**({"space": SPACE, "metric": "loss", "mode": "min", "seed": 0} | settings))
+
+
+def run(search: JoBSSearcher, trials: int, length: int = 1, prefix: str = "t") -> list[dict[str, Any]]:
+    """Trials one at a time, as Ray would report them; loss is lowest at x = 0.3."""
+    configs = []
+    for i in range(trials):
+        config = search.suggest(f"{prefix}{i}")
+        assert isinstance(config, dict), config
+        configs.append(config)
+        for t in range(1, length + 1):
+            result = {"loss": (config["x"] - 0.3) ** 2 + 0.5 / t, "training_iteration": t}
+            search.on_trial_result(f"{prefix}{i}", result)
+        search.on_trial_complete(f"{prefix}{i}", result)
+    return configs
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), None, "broken", [1.0, 2.0], "missing"])
+def test_a_bad_value_is_a_failed_report_and_the_search_goes_on(bad: Any) -> None:
+    search = searcher()
+    search.suggest("bad")
+    result = {"training_iteration": 1} | ({} if bad == "missing" else {"loss": bad})
+    search.on_trial_result("bad", result)
+    search.on_trial_complete("bad", result)
+    run(search, 6)
+    row = search.report()["trials"][0]
+    assert row["curve"] == []
+    assert row["failed_at"] == [1.0]
+    assert row["status"] == "failed"
+    found = search.recommendation()
+    assert found is not None
+    assert math.isfinite(found.mean)
+    assert found.trial_id != "bad"
+
+
+@pytest.mark.parametrize("time", [None, float("nan"), 0, -3, "late"])
+def test_a_report_without_a_usable_time_is_ignored(time: Any, caplog: pytest.LogCaptureFixture) -> None:
+    search = searcher(time_attr="epoch")
+    search.suggest("a")
+    for _ in range(2):
+        search.on_trial_result("a", {"loss": 1.0, "epoch": time})
+    search.on_trial_result("a", {"loss": 0.5, "epoch": 2})
+    search.on_trial_complete("a", None)
+    assert search.report()["trials"][0]["curve"] == [[2.0, 0.5]]
+    assert caplog.text.count("reported no usable 'epoch'") == 1
+
+
+def test_numpy_values_are_numbers() -> None:
+    search = searcher()
+    search.suggest("a")
+    search.on_trial_result("a", {"loss": np.float32(0.25), "training_iteration": np.int64(3)})
+    assert search.report()["trials"][0]["curve"] == [[3.0, 0.25]]
+
+
+def test_the_same_report_twice_counts_once() -> None:
+    search = searcher(max_t=4)
+    search.suggest("a")
+    for _ in range(3):
+        search.record("a", {"loss": 1.0, "training_iteration": 1})
+        search.on_trial_result("a", {"loss": 1.0, "training_iteration": 1})
+    assert search.report()["trials"][0]["curve"] == [[1.0, 1.0]]
+    assert search.report()["budget"]["spent"] == pytest.approx(0.25)
+
+
+def test_a_failed_trial_keeps_its_partial_curve() -> None:
+    search = searcher(max_t=4)
+    search.suggest("a")
+    search.on_trial_result("a", {"loss": 1.0, "training_iteration": 1})
+    search.on_trial_complete("a", result=None, error=True)
+    row = search.report()["trials"][0]
+    assert row["curve"] == [[1.0, 1.0]]
+    assert row["status"] == "failed"
+
+
+def test_reports_after_the_end_and_of_strangers_are_harmless() -> None:
+    search = searcher()
+    run(search, 2)
+    before = search.report()["trials"]
+    search.on_trial_result("t0", {"loss": -9.0, "training_iteration": 7})
+    search.on_trial_complete("t0", {"loss": -9.0, "training_iteration": 7})
+    search.on_trial_result("stranger", {"loss": -9.0, "training_iteration": 1})
+    search.on_trial_complete("stranger", None, error=True)
+    search.on_trial_complete(trial_id="t1", result=None, error=True)
+    assert search.report()["trials"] == before
+
+
+def test_anonymous_metric() -> None:
+    search = JoBSSearcher()
+    assert search.set_search_properties(None, "max", SPACE, num_samples=3)
+    search.suggest("a")
+    search.on_trial_complete("a", {"_metric": 0.5, "training_iteration": 1})
+    assert search.metric == "_metric"
+    assert search.recommendation().mean == pytest.approx(0.5)
+
+
+def test_mixed_lists_and_nested_choices_are_suggested_whole() -> None:
+    search = searcher(space=nested_space())
+    config = search.suggest("a")
+    assert isinstance(config, dict)
+    assert set(config) == set(nested_space())
+    assert config["layers"][1] == 7
+    json.dumps(config)  # Python types only
+
+
+def test_metric_and_mode_from_anywhere_but_not_twice() -> None:
+    search = JoBSSearcher(metric="loss", mode="min")
+    assert search.set_search_properties("loss", "min", SPACE)
+    with pytest.raises(ValueError, match=r"metric is 'loss' in JoBSSearcher and 'acc' in tune.TuneConfig"):
+        JoBSSearcher(metric="loss").set_search_properties("acc", "min", SPACE)
+    with pytest.raises(ValueError, match="mode is 'min' in JoBSSearcher and 'max'"):
+        JoBSSearcher(mode="min").set_search_properties("loss", "max", SPACE)
+    with pytest.raises(ValueError, match="needs metric and mode, got metric=None"):
+        JoBSSearcher(space=SPACE).suggest("a")
+    with pytest.raises(ValueError, match="one metric, got"):
+        JoBSSearcher(metric=["a", "b"], mode=["min", "max"])  # type: ignore[arg-type]
+
+
+def test_a_space_in_both_places_is_refused_and_constants_are_not() -> None:
+    assert not searcher().set_search_properties("loss", "min", {"y": tune.uniform(0, 1)})
+    assert searcher().set_search_properties("loss", "min", {"steps": 100})
+    assert not searcher().set_search_properties("loss", "min", SPACE)
+
+
+def test_no_space_at_all_is_said() -> None:
+    with pytest.raises(SpaceError, match=r"nothing to search; give tune.Tuner a param_space"):
+        JoBSSearcher(metric="loss", mode="min").suggest("a")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": 0.5}, r"budget is 0\.5 full runs, too small for one full run"),
+        ({"max_t": -1}, "max_t is -1; expected a positive number"),
+        ({"max_t": 10, "short_t": 12}, "short_t is 12; expected a number between 0 and max_t=10"),
+        ({"steps_key": "steps"}, "steps_key='steps' needs max_t"),
+        ({"steps_key": "k", "resume_key": "k", "max_t": 5}, "both 'k'"),
+        ({"mode": "best"}, "mode is 'best'; expected 'min' or 'max'"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        JoBSSearcher(**settings)
+
+
+def test_parameters_that_the_searcher_writes_itself_cannot_be_searched() -> None:
+    with pytest.raises(SpaceError, match="'x' is what steps_key writes"):
+        searcher(steps_key="x", max_t=5)
+
+
+def test_steps_and_resume_keys_are_written_into_every_config() -> None:
+    search = searcher(max_t=12, short_t=2, steps_key="max_steps", resume_key="resume_from")
+    config = search.suggest("a")
+    assert isinstance(config, dict)
+    assert config["max_steps"] == 2
+    assert type(config["max_steps"]) is int
+    assert config["resume_from"] is None
+
+
+def test_points_to_evaluate_come_first_and_exactly() -> None:
+    points = [{"x": 0.123456789, "n": 3}, {"x": 1.0, "n": 0}]
+    search = searcher(points_to_evaluate=points)
+    assert run(search, 2) == points
+    with pytest.raises(SpaceError, match="'n' is 7"):
+        searcher(points_to_evaluate=[{"x": 0.5, "n": 7}]).suggest("a")
+
+
+def test_num_samples_ends_the_search() -> None:
+    search = JoBSSearcher(seed=0)
+    search.set_search_properties("loss", "min", SPACE, num_samples=3)
+    run(search, 3)
+    assert search.suggest("more") == "FINISHED"
+
+
+def test_budget_ends_the_search_only_when_nothing_is_in_flight() -> None:
+    search = searcher(max_t=2, budget=2)
+    assert isinstance(search.suggest("a"), dict)
+    answers = [search.suggest(f"b{i}") for i in range(40)]
+    assert "FINISHED" not in answers or answers.index("FINISHED") > 0
+    live = ["a", *(f"b{i}" for i, answer in enumerate(answers) if isinstance(answer, dict))]
+    for trial_id in live:
+        search.on_trial_complete(trial_id, None, error=True)  # nothing was trained: nothing is charged
+    assert search.report()["budget"]["spent"] == 0.0
+    assert isinstance(search.suggest("c"), dict)
+
+
+def test_evaluated_points_are_learned_from_and_not_charged() -> None:
+    search = searcher(max_t=3, budget=5)
+    search.add_evaluated_point({"x": 0.3, "n": 1}, 0.1, intermediate_values=[0.9, 0.4, 0.2])
+    search.add_evaluated_point({"x": 0.9, "n": 1}, 0.7, pruned=True, intermediate_values=[0.7])
+    search.add_evaluated_point({"x": 0.5, "n": 2}, math.nan, error=True)
+    found = search.recommendation()
+    assert found.config == {"x": 0.3, "n": 1}
+    assert found.mean == pytest.approx(0.1)
+    report = search.report()
+    assert report["budget"]["spent"] == 0.0
+    assert [row["curve"] for row in report["trials"]] == [[[1.0, 0.9], [2.0, 0.4], [3.0, 0.1]], [[1.0, 0.7]]]
+    with pytest.raises(SpaceError, match="'n' is 9"):
+        search.add_evaluated_point({"x": 0.5, "n": 9}, 0.1)
+
+
+def test_save_and_restore_into_a_blank_searcher(tmp_path: Path) -> None:
+    first = searcher(space=SPACE | {"opt": tune.choice([{"a": tune.uniform(0, 1)}, "plain"])})
+    run(first, 5)
+    first.save(str(tmp_path / "state"))
+    second = JoBSSearcher()
+    second.restore(str(tmp_path / "state"))
+    assert second.report() == first.report()
+    assert run(second, 3, prefix="u") == run(first, 3, prefix="u")
+    assert second.metric == "loss"
+    text = (tmp_path / "state").read_text()
+    assert json.loads(text)  # plain JSON in Ray's file
+
+
+def test_a_restored_searcher_wins_over_what_it_was_told_before(tmp_path: Path) -> None:
+    first = searcher(max_t=9)
+    run(first, 2)
+    first.save(str(tmp_path / "state"))
+    second = JoBSSearcher(max_t=9)
+    second.set_search_properties("loss", "min", SPACE, num_samples=7)
+    second.restore(str(tmp_path / "state"))
+    assert len(second.report()["trials"]) == 2
+    assert second.set_search_properties("loss", "min", SPACE)
+    assert not second.set_search_properties("loss", "min", {"y": tune.uniform(0, 1)})
+
+
+@pytest.mark.parametrize("damage", ["version", "truncated", "no_session", "not_json", "curve"])
+def test_a_damaged_or_foreign_state_gives_an_error_and_touches_nothing(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "state"
+    first = searcher()
+    run(first, 3)
+    first.save(str(path))
+    text = path.read_text()
+    if damage == "version":
+        path.write_text(text.replace('"searcher_version": 1', '"searcher_version": 99'))
+    elif damage == "truncated":
+        path.write_text(text[: len(text) // 2])
+    elif damage == "no_session":
+        path.write_text(text.replace('"session"', '"sess"'))
+    elif damage == "curve":
+        path.write_text(text.replace('"phase": "learn"', '"phase": "lear"'))
+    else:
+        path.write_bytes(b"\x80\x04pickle")
+    assert path.read_bytes() != text.encode()
+    second = searcher(seed=1)
+    run(second, 2)
+    before = second.report()
+    with pytest.raises(StateError):
+        second.restore(str(path))
+    assert second.report() == before
+    assert isinstance(second.suggest("next"), dict)
+
+
+def test_the_searcher_can_be_pickled_at_any_time() -> None:
+    blank = pickle.loads(pickle.dumps(JoBSSearcher()))
+    blank.set_search_properties("loss", "min", SPACE)
+    assert isinstance(blank.suggest("a"), dict)
+    busy = searcher()
+    run(busy, 3)
+    copy = pickle.loads(pickle.dumps(busy))
+    assert copy.report() == busy.report()
+    assert copy.suggest("next") == busy.suggest("next")
+
+
+def test_concurrency_limiter_and_repeater_wrap_it() -> None:
+    limited = ConcurrencyLimiter(searcher(), max_concurrent=2)
+    assert [limited.suggest(i) is None for i in "abc"] == [False, False, True]
+    limited.on_trial_complete("a", {"loss": 1.0, "training_iteration": 1})
+    assert isinstance(limited.suggest("d"), dict)
+    inner = searcher()
+    repeated = Repeater(inner, repeat=2)
+    assert repeated.suggest("a")["x"] == repeated.suggest("b")["x"]
+    repeated.on_trial_complete("a", {"loss": 1.0, "training_iteration": 1})
+    repeated.on_trial_complete("b", {"loss": 3.0, "training_iteration": 1})
+    [row] = inner.report()["trials"]
+    assert row["final"] == pytest.approx(2.0)
+
+
+def test_converges_better_than_random() -> None:
+    space = {"x": tune.uniform(0.0, 1.0), "y": tune.uniform(0.0, 1.0), "c": tune.choice(["a", "b", "c"])}
+
+    def loss(config: dict[str, Any]) -> float:
+        penalty = {"a": 0.3, "b": 0.0, "c": 0.5}[config["c"]]
+        return (config["x"] - 0.71) ** 2 + (config["y"] - 0.18) ** 2 + penalty
+
+    ours, theirs = [], []
+    for seed in range(3):
+        search = searcher(space=space, seed=seed)
+        best = math.inf
+        for i in range(30):
+            config = search.suggest(f"t{i}")
+            value = loss(config)
+            best = min(best, value)
+            search.on_trial_complete(f"t{i}", {"loss": value, "training_iteration": 1})
+        ours.append(best)
+        rng = np.random.default_rng(seed)
+        theirs.append(min(loss({k: v.sample(random_state=rng) for k, v in space.items()}) for _ in range(30)))
+    assert np.mean(ours) < 0.3 * np.mean(theirs)
