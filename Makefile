@@ -11,7 +11,8 @@ DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 # and tests/lm are tried twice. The others have one try.
 test: check
 	$(BIN)/python -m pytest -q tests/benchmarks tests/test_*.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m "not slow" tests/tune tests/lm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m "not slow" tests/tune
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m "not slow" tests/lm
 
 # 5,000 trials in one experiment.
 soak: $(STAMP)
