@@ -18,8 +18,9 @@ test: check
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.overhead --soak 5000
 
-# The whole demo, tiny, as a test.
+# What takes minutes: every combination of Tune's settings with a function trainable; the whole demo, tiny.
 slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/tune
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/lm
 
 check: $(STAMP)

@@ -9,7 +9,10 @@ OptunaSearch and Ray's BasicVariantGenerator, each with fresh and with reused ac
     s/trial     wall time of the whole run over the number of trials
     cpu         processor time of the driver (Ray's loop, the searcher, its thread), ms a trial: on a busy machine this
                 still compares, while the wall time mostly shows who else was running
-    suggest     time inside `suggest`: median and longest, ms; this is how long a result may wait because of it
+    suggest     time inside `suggest`: median, and longest while a trial ran, ms: how long a result may wait because
+                of it (at the very first call no trial runs; ours imports scipy there)
+    none        times that `suggest` answered "not yet"; Ray then ends an actor that it might have reused
+    actors      processes that trials ran in; with reused actors, `--concurrent` would be the least
     result      time inside the searcher's and scheduler's handling of one result: longest, ms
     gap         longest time between two steps of Ray's loop, ms (whatever the reason)
 """
@@ -77,17 +80,31 @@ class Stopwatch(Callback):  # type: ignore[misc]
 
 
 def timed(kind: type, into: dict[str, list[float]]) -> type:
-    """A subclass whose calls are measured. (An attribute of the object would be saved with its state.)"""
+    """A subclass whose calls are measured. (An attribute of the object would be saved with its state.)
+
+    `into["busy"]` are the calls of `suggest` while trials ran, `into["none"]` those that answered None.
+    """
+    running: set[str] = set()
 
     def measure(name: str) -> Any:
         method = getattr(kind, name)
 
         def measured(self: Any, *args: Any, **kwargs: Any) -> Any:
+            busy = bool(running)
             start = time.perf_counter()
-            try:
-                return method(self, *args, **kwargs)
-            finally:
-                into.setdefault(name, []).append(time.perf_counter() - start)
+            answer = method(self, *args, **kwargs)
+            elapsed = time.perf_counter() - start
+            into.setdefault(name, []).append(elapsed)
+            if name == "suggest":
+                if busy:
+                    into.setdefault("busy", []).append(elapsed)
+                if answer is None:
+                    into.setdefault("none", []).append(elapsed)
+                elif isinstance(answer, dict):
+                    running.add(args[0])
+            elif name == "on_trial_complete":
+                running.discard(args[0])
+            return answer
 
         return measured
 
@@ -141,7 +158,9 @@ def run(name: str, trials: int, concurrent: int, reuse: bool) -> dict[str, float
         "s_per_trial": elapsed / trials,
         "cpu_ms_per_trial": 1e3 * cpu / trials,
         "suggest_median_ms": 1e3 * statistics.median(suggest),
-        "suggest_longest_ms": 1e3 * max(suggest),
+        "suggest_longest_ms": 1e3 * max(times.get("busy") or suggest),
+        "none": len(times.get("none", [])),
+        "actors": len({result.metrics["pid"] for result in results}),
         "result_longest_ms": 1e3 * max(handled),
         "gap_longest_ms": 1e3 * max(watch.gaps, default=0.0),
     }
@@ -152,25 +171,32 @@ def soak(trials: int) -> None:
 
     Prints time per trial and memory of the process over windows of a tenth of the trials.
     """
-    searcher = JoBSSearcher(SPACE, "loss", "min", max_t=REPORTS, seed=0)
-    start, begin = time.perf_counter(), 0
-    for i in range(trials):
-        config = searcher.suggest(f"t{i}")
-        if not isinstance(config, dict):
-            break
-        for t in range(1, REPORTS + 1):
-            value = sum((weight - 0.25) ** 2 for weight in config["weights"].values()) + 1.0 / t
-            result = {"loss": value, "training_iteration": t}
-            if searcher.record(f"t{i}", result) is Decision.STOP:
+    searcher = JoBSSearcher(SPACE, "loss", "min", max_t=REPORTS, seed=0, steps_key="steps")
+    with tempfile.TemporaryDirectory() as folder:
+        start, begin = time.perf_counter(), 0
+        for i in range(trials):
+            config = searcher.suggest(f"t{i}")
+            if not isinstance(config, dict):
                 break
-            _ = searcher.session.core.budget_spent
-        searcher.on_trial_complete(f"t{i}", result)
-        if (i + 1) % max(trials // 10, 1) == 0:
-            elapsed = time.perf_counter() - start
-            memory = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-            each = 1e3 * elapsed / (i + 1 - begin)
-            print(f"trials {begin:5}-{i + 1:5}: {each:7.1f} ms/trial, {memory:6.0f} MiB", flush=True)
-            start, begin = time.perf_counter(), i + 1
+            for t in range(1, REPORTS + 1):
+                value = sum((weight - 0.25) ** 2 for weight in config["weights"].values()) + 1.0 / t
+                result = {"loss": value, "training_iteration": t}
+                if searcher.record(f"t{i}", result) is Decision.STOP or t >= config["steps"]:
+                    break
+                _ = searcher.session.core.budget_spent
+            searcher.on_trial_complete(f"t{i}", result)
+            if (i + 1) % max(trials // 10, 1) == 0:
+                elapsed = time.perf_counter() - start
+                memory = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+                each = 1e3 * elapsed / (i + 1 - begin)
+                start = time.perf_counter()
+                searcher.save(str(Path(folder) / "state"))
+                saving = 1e3 * (time.perf_counter() - start)
+                print(
+                    f"trials {begin:5}-{i + 1:5}: {each:6.1f} ms/trial, {memory:5.0f} MiB, saving {saving:4.0f} ms",
+                    flush=True,
+                )
+                start, begin = time.perf_counter(), i + 1
 
 
 def main() -> None:
@@ -193,15 +219,14 @@ def main() -> None:
         for _ in range(args.rounds):
             for name in args.searchers.split(","):
                 rows.append(run(name, args.trials, args.concurrent, actors == "reused"))
-    print(
-        f"{'searcher':16} {'actors':7} {'s/trial':>8} {'cpu ms':>7} {'suggest ms':>18} {'result ms':>10} {'gap ms':>8}"
-    )
+    timings = f"{'s/trial':>8} {'cpu ms':>7} {'suggest ms':>18} {'none':>5} {'result ms':>10} {'gap ms':>8}"
+    print(f"{'searcher':16} {'actors':12} {timings}")
     for row in rows:
         suggest = f"{row['suggest_median_ms']:.1f} / {row['suggest_longest_ms']:.1f}"
-        actors = "reused" if row["reused"] else "fresh"
+        actors = f"{'reused' if row['reused'] else 'fresh'}: {row['actors']}"
         wall = f"{row['s_per_trial']:8.3f} {row['cpu_ms_per_trial']:7.0f}"
         print(
-            f"{row['searcher']:16} {actors:7} {wall} {suggest:>18} "
+            f"{row['searcher']:16} {actors:12} {wall} {suggest:>18} {row['none']:5} "
             f"{row['result_longest_ms']:10.1f} {row['gap_longest_ms']:8.0f}"
         )
     if args.json:

@@ -143,7 +143,8 @@ def main() -> None:
     size = Size(max_steps=arguments.steps, eval_every=WARM_STEPS, short=WARM_STEPS, budget=1.0)
     task = replace(demo_task(arguments.data.resolve(), size), eval_rows=1, warmup=0.0, save="last")
     prepare(task)
-    ray.init(num_cpus=max(2, os.cpu_count() or 2), include_dashboard=True, log_to_driver=False, logging_level="error")
+    cpus = max(2, os.cpu_count() or 2)
+    ray.init("local", num_cpus=cpus, include_dashboard=True, log_to_driver=False, logging_level="error")
     table: dict[str, Any] = {}
     for world in arguments.workers:
         speeds: dict[str, list[float]] = {"bare": [], "ours": []}

@@ -28,7 +28,7 @@ from jobs_ray.predictor import Prediction, Predictor, ScalingLawPredictor
 from jobs_ray.records import from_state, to_state
 from jobs_ray.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
 from jobs_ray.space import SearchSpace
-from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus
+from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 
 __all__ = ["FINISHED", "Decision", "JoBSOptimizer", "Phase", "Recommendation", "Suggestion"]
 
@@ -90,7 +90,7 @@ class JoBSOptimizer:
             tuple(self.space.encode(c).tolist()): self._own(c)
             for c in (*(points_to_evaluate or ()), *(candidates or ()))
         }
-        self._trials: dict[str, Trial] = {}
+        self._trials = TrialTable()
         self._asked = 0
         self._cache = BeliefCache()
 
@@ -128,7 +128,7 @@ class JoBSOptimizer:
         x = tuple(self.space.encode(config).tolist())
         promotes = suggestion.resume_from or self._source_of(x, suggestion)
         source = self._trials.get(suggestion.resume_from) if suggestion.resume_from else None
-        self._trials[trial_id] = Trial(
+        trial = Trial(
             trial_id,
             config,
             x,
@@ -138,20 +138,21 @@ class JoBSOptimizer:
             start=source.curve.last_t if source else 0.0,
             promotes=promotes,
         )
+        self._trials.put(trial)
         self._asked += 1
 
     def decline_resume(self, trial_id: str) -> None:
         """No checkpoint exists: the promotion `trial_id` starts from scratch and is charged as a whole run."""
         trial = self._trials[trial_id]
-        self._trials[trial_id] = replace(trial, start=0.0, curve=LearningCurve())
+        self._trials.put(replace(trial, start=0.0, curve=LearningCurve()))
 
     def forget(self, trial_id: str) -> None:
         """Remove a trial that never reported, as if it had not been asked for."""
         trial = self._trials.get(trial_id)
         if trial is not None and trial.steps == 0 and trial.running:
-            if [t.trial_id for t in self._trials.values() if t.charged][-1] == trial_id:
+            if self._trials.latest() is trial:
                 self._asked -= 1
-            del self._trials[trial_id]
+            self._trials.remove(trial_id)
 
     # -- observing ------------------------------------------------------------------------------------------------
 
@@ -168,10 +169,12 @@ class JoBSOptimizer:
         number = self.settings.sign * float(value) if value is not None and _is_number(value) else None
         source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
         trial = trial.report(float(t), number, source)
-        self._trials[trial_id] = trial
-        stop, grant = self._policy.after_report(self.settings, trial, self._view(), self._asked, self._cache)
+        self._trials.put(trial)
+        stop, grant = self._policy.after_report(
+            self.settings, trial, self._view(), self._asked, self.max_t, self._cache
+        )
         if grant != trial.grant:
-            self._trials[trial_id] = replace(trial, grant=grant, phase=Phase.CONFIRM)
+            self._trials.put(replace(trial, grant=grant, phase=Phase.CONFIRM))
         return Decision.STOP if stop else Decision.CONTINUE
 
     def tell(self, trial_id: str, error: bool = False) -> None:
@@ -179,7 +182,7 @@ class JoBSOptimizer:
         trial = self._trials.get(trial_id)
         if trial is None or not trial.running:
             return
-        self._trials[trial_id] = replace(trial, status=self._ended(trial, error))
+        self._trials.put(replace(trial, status=self._ended(trial, error)))
 
     def add_observation(
         self,
@@ -202,7 +205,7 @@ class JoBSOptimizer:
             trial = trial.report(float(t), self.settings.sign * float(value) if ok and value is not None else None)
         usable = bool(trial.curve.value) and not trial.curve.ends_failed
         done = TrialStatus.COMPLETED if complete else TrialStatus.STOPPED
-        self._trials[trial_id] = replace(trial, status=done if usable else TrialStatus.FAILED)
+        self._trials.put(replace(trial, status=done if usable else TrialStatus.FAILED))
         return trial_id
 
     # -- answers --------------------------------------------------------------------------------------------------
@@ -215,8 +218,7 @@ class JoBSOptimizer:
     @property
     def max_t(self) -> float | None:
         """Length of a full run: as set, or the longest completed trial so far."""
-        ends = [t.curve.last_t for t in self._trials.values() if t.completed]
-        return self.settings.max_t or (max(ends) if ends else None)
+        return self.settings.max_t or self._trials.longest
 
     @property
     def budget(self) -> Budget:
@@ -224,14 +226,14 @@ class JoBSOptimizer:
 
     @property
     def budget_spent(self) -> float:
-        """In full-run equivalents."""
-        return self.budget.spent
+        """In full-run equivalents; `budget.spent`, at once."""
+        return self._trials.spent(self.max_t)
 
     @property
     def phase(self) -> Phase:
         """Phase of the latest trial."""
-        asked = [t for t in self._trials.values() if t.charged]
-        return asked[-1].phase if asked else Phase.LEARN
+        latest = self._trials.latest()
+        return latest.phase if latest else Phase.LEARN
 
     def prediction(self, trial_id: str) -> Prediction | None:
         """Predicted final of a trial, in the user's sign, by the predictor as last fitted; None without one."""
@@ -283,7 +285,7 @@ class JoBSOptimizer:
     def fork(self) -> JoBSOptimizer:
         """A cheap independent copy: records are shared (they are frozen), containers are not."""
         twin = copy.copy(self)
-        twin._trials, twin._cache = dict(self._trials), self._cache.copy()
+        twin._trials, twin._cache = self._trials.copy(), self._cache.copy()
         return twin
 
     def adopt_cache(self, fork: JoBSOptimizer) -> None:

@@ -121,14 +121,19 @@ class Policy:
         return chooser.new(Phase.SEARCH, now.short_t) if more_short else None
 
     def after_report(
-        self, settings: Settings, trial: Trial, trials: Sequence[Trial], asked: int, cache: BeliefCache
+        self,
+        settings: Settings,
+        trial: Trial,
+        trials: Sequence[Trial],
+        asked: int,
+        max_t: float | None,
+        cache: BeliefCache,
     ) -> tuple[bool, float | None]:
-        """(stop?, grant) after the latest report of `trial`."""
+        """(stop?, grant) after the latest report of `trial`; `max_t`: the horizon of the trials."""
         curve, grant = trial.curve, trial.grant
         failures = [t for t in curve.failed_at if not curve.t or t > curve.t[-1]]
         if len(failures) >= 2:  # one NaN may pass, two in a row mean a diverged run that only costs
             return True, grant
-        max_t = horizon(settings, trials)
         if max_t is not None and curve.last_t >= max_t:
             return True, grant
         if grant is None or max_t is None:

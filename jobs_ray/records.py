@@ -9,7 +9,7 @@ from typing import Any
 from jobs_ray.settings import Settings
 from jobs_ray.space import SearchSpace
 from jobs_ray.state import StateError, unwrap, wrap
-from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus
+from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 
 
 def to_state(space: SearchSpace, settings: Settings, asked: int, trials: Mapping[str, Trial]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def to_state(space: SearchSpace, settings: Settings, asked: int, trials: Mapping
     )
 
 
-def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[Settings, int, dict[str, Trial]]:
+def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[Settings, int, TrialTable]:
     """The inverse of `to_state`. Raises StateError when `state` is damaged, of another version or another space."""
     data = unwrap(state)
     try:
@@ -32,7 +32,7 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[Settings, 
         if data["space"] != names:
             raise StateError(f"the state is of a space with parameters {data['space']}, this one has {names}")
         records = [trial_from_json(space, record) for record in data["trials"]]
-        trials = {trial.trial_id: trial for trial in records}
+        trials = TrialTable(records)
         asked = data["asked"]
         if not isinstance(asked, int) or asked < 0 or len(trials) < len(records):
             raise StateError("the state is damaged: its ask-counter or its trial ids")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -139,3 +139,70 @@ class Trial:
             before = [s for s in (*curve.t, *curve.failed_at) if s < t]
             wasted += curve.last_t - max([start, *before])
         return replace(self, curve=curve.add(t, value), start=start, wasted=wasted)
+
+
+class TrialTable(Mapping[str, Trial]):
+    """Trials by id, in the order asked. An ended trial never changes, so its steps and length are added up once:
+
+    a report's answer must not take longer at 5,000 trials than at five.
+    """
+
+    def __init__(self, trials: Iterable[Trial] = ()) -> None:
+        self._all: dict[str, Trial] = {}
+        self._running: dict[str, None] = {}
+        self._ended_steps = 0.0
+        self._ended_trained = 0
+        self.longest: float | None = None
+        """`t` of the longest completed trial."""
+        for trial in trials:
+            self.put(trial)
+
+    def put(self, trial: Trial) -> None:
+        """Adds a trial, or replaces it while it runs. Raises ValueError when it has ended."""
+        name = trial.trial_id
+        if name in self._all and name not in self._running:
+            raise ValueError(f"trial {name!r} has ended; its record does not change any more")
+        self._all[name] = trial
+        if trial.running:
+            self._running[name] = None
+            return
+        self._running.pop(name, None)
+        if trial.charged:
+            self._ended_steps += trial.steps
+            self._ended_trained += bool(trial.curve.last_t)
+        if trial.completed:
+            self.longest = max(self.longest or 0.0, trial.curve.last_t)
+
+    def remove(self, trial_id: str) -> None:
+        """Forgets a trial that runs. Raises KeyError for any other."""
+        del self._running[trial_id]
+        del self._all[trial_id]
+
+    def spent(self, max_t: float | None) -> float:
+        """As `budget.ledger` has it, in full-run equivalents, walking the running trials only."""
+        running = [self._all[name] for name in self._running if self._all[name].charged]
+        if max_t is None:
+            return float(self._ended_trained + sum(bool(trial.curve.last_t) for trial in running))
+        return (self._ended_steps + sum(trial.steps for trial in running)) / max_t
+
+    def latest(self) -> Trial | None:
+        """The trial asked for last; None before the first."""
+        return next((trial for trial in reversed(self._all.values()) if trial.charged), None)
+
+    def copy(self) -> TrialTable:
+        twin = TrialTable()
+        twin.__dict__.update(self.__dict__)
+        twin._all, twin._running = dict(self._all), dict(self._running)
+        return twin
+
+    def values(self) -> ValuesView[Trial]:
+        return self._all.values()  # Mapping's own would look each one up
+
+    def __getitem__(self, trial_id: str) -> Trial:
+        return self._all[trial_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)

@@ -229,6 +229,7 @@ class Driver:
         max_t, total = self.options["max_t"], self.options["budget"]
         money = self.optimizer.budget
         assert money.spent <= money.committed + TOLERANCE
+        assert math.isclose(self.optimizer.budget_spent, money.spent, abs_tol=1e-9)  # added up as it goes
         if max_t is None or total is None:
             return
         assert math.isclose(money.spent, sum(s.steps for s in self.shadows.values()) / max_t, abs_tol=1e-6)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus
+from jobs_ray.budget import ledger
+from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 
 
 def trial(**kwargs: Any) -> Trial:
@@ -163,3 +164,27 @@ def test_only_a_completed_trial_has_a_final() -> None:
     assert dataclasses.replace(done, status=TrialStatus.STOPPED).final is None
     assert dataclasses.replace(done, status=TrialStatus.COMPLETED).final == 7.0
     assert dataclasses.replace(trial(), status=TrialStatus.COMPLETED).final is None
+
+
+def test_a_table_adds_up_what_the_ledger_walks() -> None:
+    table = TrialTable()
+    assert (table.spent(4.0), table.spent(None), table.longest, table.latest()) == (0.0, 0.0, None, None)
+    first, second = (Trial(name, {}, (), Phase.SEARCH, None) for name in "ab")
+    given = Trial("g", {}, (), Phase.LEARN, None, TrialStatus.COMPLETED, LearningCurve((9.0,), (1.0,)), charged=False)
+    for trial in (first, second, given):
+        table.put(trial)
+    for trial in (first.report(1.0, 0.5), first.report(1.0, 0.5).report(3.0, 0.7)):
+        table.put(trial)
+    table.put(dataclasses.replace(table["a"], status=TrialStatus.COMPLETED))
+    assert table.longest == 9.0
+    assert table.latest() is second
+    assert list(table) == ["a", "b", "g"]
+    for max_t in (4.0, None):
+        assert table.spent(max_t) == ledger(table.values(), None, max_t).spent
+    with pytest.raises(ValueError, match="'a' has ended"):
+        table.put(first)
+    with pytest.raises(KeyError):
+        table.remove("a")
+    twin = table.copy()
+    twin.remove("b")
+    assert (len(twin), len(table)) == (2, 3)

@@ -260,7 +260,8 @@ def _start_ray() -> bool:
 
     if ray.is_initialized():
         return False
-    ray.init(num_cpus=max(2, os.cpu_count() or 2), include_dashboard=True, log_to_driver=False, logging_level="error")
+    cpus = max(2, os.cpu_count() or 2)
+    ray.init("local", num_cpus=cpus, include_dashboard=True, log_to_driver=False, logging_level="error")
     return True
 
 

@@ -4,17 +4,22 @@ Ray's loop stands still while `suggest` runs, so `suggest` may take a few millis
 takes 20 to 200. The fork shares the frozen records with the original; results go on being recorded in the
 original meanwhile, without a lock. A proposal counts only for the trials it was computed from: if a trial was
 handed out since, it is computed again; if one ended since, too, but once only, or eight busy trials would keep
-it from ever being ready.
+it from ever being ready. In a hurry (suggestions are taken so fast that computing takes up a good part of the time
+between two) it is computed at the hand-out of the one before, and taken as it is: an answer that lacks the last
+result or two is worth more than an idle slot.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from jobs_ray.optimizer import FINISHED
 
 if TYPE_CHECKING:
     from jobs_ray.optimizer import JoBSOptimizer
@@ -26,6 +31,8 @@ NOT_READY = object()  # ask again later
 # wait, yet enough for most fits. Answering None costs more: with no trial pending, Ray ends actors it could reuse
 _ALLOWANCE_S = 0.08
 _STALE_LIMIT = 1
+_HURRY = 0.1  # part of the time between two suggestions that computing one may take before we are in a hurry
+_SMOOTHING = 0.2  # of the newest in the running means of both
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class _Job:
     done: threading.Event = field(default_factory=threading.Event)
     proposal: Any = NOT_READY
     error: BaseException | None = None
+    seconds: float = 0.0
 
 
 class Proposer:
@@ -57,7 +65,14 @@ class Proposer:
         self._stale = 0
         self._allowance = _ALLOWANCE_S
         self._last = clock()
+        self._given: float | None = None  # when the last suggestion was
+        self._pace, self._cost = math.inf, 0.0  # seconds between suggestions, and to compute one
         self.fallbacks = 0
+
+    @property
+    def hurried(self) -> bool:
+        """Whether computing a suggestion takes a good part of the time between two."""
+        return self._cost > _HURRY * self._pace
 
     def next(self, core: JoBSOptimizer, moment: Moment, wait: bool) -> Any:
         """A Suggestion, None or FINISHED from `core.propose`, or NOT_READY.
@@ -78,13 +93,22 @@ class Proposer:
             logger.warning("the next suggestion was not ready after %.0f s; a space-filling one is used", self.cap_s)
             result = self._fallback(core, moment)
         if result is not NOT_READY:
+            if self._job is not None and self._job.done.is_set():
+                self._cost = _running_mean(self._cost or self._job.seconds, self._job.seconds)
             self._job, self._first_asked, self._stale = None, None, 0
+        if _is_suggestion(result):
+            if self._given is not None:
+                pace = self._last - self._given
+                self._pace = _running_mean(pace if math.isinf(self._pace) else self._pace, pace)
+            self._given = self._last
         return result
 
     def prepare(self, core: JoBSOptimizer, moment: Moment) -> None:
-        """Starts on the next suggestion before Ray asks for it (a trial has just ended)."""
-        if self._job is None or (self._job.done.is_set() and self._job.moment != moment):
-            self._job = self._start(core, moment)
+        """Starts on the next suggestion before Ray asks for it (a trial has just ended, or begun in a hurry)."""
+        job = self._job
+        if job is not None and (not job.done.is_set() or job.moment == moment or self._good_enough(job, moment)):
+            return
+        self._job = self._start(core, moment)
 
     def _await(self, core: JoBSOptimizer, moment: Moment, end: float, wait: bool) -> Any:
         while True:
@@ -108,10 +132,17 @@ class Proposer:
             return job.moment == moment
         if job.moment.handed_out != moment.handed_out or job.moment.full != moment.full:
             return False
+        if self._good_enough(job, moment):
+            return True
         if self._stale < _STALE_LIMIT:
             self._stale += 1
             return False
         return True
+
+    def _good_enough(self, job: _Job, moment: Moment) -> bool:
+        """In a hurry: a suggestion that knows every trial that runs, if not each that has ended since."""
+        same = (job.moment.handed_out, job.moment.full) == (moment.handed_out, moment.full)
+        return same and self.hurried and _is_suggestion(job.proposal)
 
     def _fallback(self, core: JoBSOptimizer, moment: Moment) -> Any:
         self.fallbacks += 1
@@ -124,10 +155,20 @@ class Proposer:
         return job
 
 
+def _is_suggestion(proposal: Any) -> bool:
+    return proposal is not NOT_READY and proposal is not None and proposal is not FINISHED
+
+
+def _running_mean(mean: float, newest: float) -> float:
+    return mean + _SMOOTHING * (newest - mean)
+
+
 def _compute(job: _Job) -> None:
+    start = time.perf_counter()
     try:
         job.proposal = job.fork.propose(full=job.moment.full)
     except Exception as error:  # handed to Ray's thread, which logs it and falls back
         job.error = error
     finally:
+        job.seconds = time.perf_counter() - start
         job.done.set()

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.tune.trainable import FunctionTrainable
 
 if TYPE_CHECKING:
@@ -69,11 +70,13 @@ def warnings_at_short_t(short_t: float, times: list[float], has_metric: bool, me
 
 
 def state_api_answers(timeout_s: int = 5) -> bool:
-    """Whether `ray.util.state` works: it needs `ray[default]` and a running dashboard."""
+    """Whether `ray.util.state` works on this driver's Ray: it needs `ray[default]` and a running dashboard."""
+    # without an address it would ask the machine's newest Ray, which may be somebody else's
+    address = ray.get_runtime_context().gcs_address
     try:
         from ray.util.state import list_placement_groups
 
-        list_placement_groups(limit=1, timeout=timeout_s)
+        list_placement_groups(address=address, limit=1, timeout=timeout_s)
     except Exception:  # every way of not answering (import, connection, timeout) counts
         return False
     return True

@@ -139,7 +139,10 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             return None
         proposal = self._proposer.next(session.core, self._moment(), wait=not session.live)
         if isinstance(proposal, Suggestion):
-            return session.hand_out(trial_id, proposal, self._trials)
+            config = session.hand_out(trial_id, proposal, self._trials)
+            if self._proposer.hurried and len(session.live) > 1:  # alone, it would be for trials of yesterday
+                self._prepare()
+            return config
         if proposal is None and not session.live:
             logger.error("the optimiser waits for trials, but none is running: the search ends here")
             proposal = FINISHED
@@ -157,12 +160,15 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                 result = {**result, self._settings.time_attr: self._settings.max_t or 1}
             self.session.record(trial_id, result)
         self.session.end(trial_id, error)
-        if self._num_samples is None or self.session.handed_out < self._num_samples:
-            self._proposer.prepare(self.session.core, self._moment())
+        self._prepare()
 
     def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
         """For the scheduler: records one report and says whether the trial has trained enough."""
         return self.session.record(trial_id, result)
+
+    def _prepare(self) -> None:
+        if self._num_samples is None or self.session.handed_out < self._num_samples:
+            self._proposer.prepare(self.session.core, self._moment())
 
     def _moment(self) -> Moment:
         return Moment(self.session.handed_out, self.session.ended, full=not self.can_stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import ray
 from ray import tune
 from ray.train import ScalingConfig
 
+from jobs_ray import JoBSScheduler, JoBSSearcher
 from jobs_ray.lm import PruneCheckpoints, Task, load, run, trainable
 
 pytestmark = pytest.mark.filterwarnings(
@@ -146,3 +148,29 @@ def test_a_killed_actor_goes_on_from_its_checkpoint(
     assert result.metrics["step"] == 600
     assert result.metrics["pid"] != killed[0]
     assert curve(result)[600] == pytest.approx(run(task, {})[-1]["eval_loss"], abs=1e-4)
+
+
+def test_a_group_that_the_scheduler_stops_gives_its_workers_back(
+    cluster: None, make_task: Callable[..., Task], tmp_path: Path
+) -> None:
+    """DESIGN 5.10: without the State API the stopped group keeps both CPUs, and the second trial waits for ever."""
+    task = make_task(max_steps=3000, eval_every=20, eval_rows=4)
+    before = free_cpus()
+    searcher = JoBSSearcher(
+        max_t=3000, short_t=100, time_attr="step", seed=0
+    )  # no steps_key: runs do not end themselves
+    results = fit(
+        trainable(task, ScalingConfig(num_workers=2)),
+        {"lr": tune.loguniform(1e-4, 1e-2)},
+        tmp_path,
+        num_samples=2,
+        search_alg=searcher,
+        scheduler=JoBSScheduler(),
+    )
+    assert [result.error for result in results] == [None, None]
+    assert all(100 <= result.metrics["step"] < 3000 for result in results)
+    assert [row["status"] for row in searcher.report()["trials"]] == ["stopped", "stopped"]
+    deadline = time.monotonic() + 60
+    while free_cpus() < before and time.monotonic() < deadline:
+        time.sleep(0.5)  # Ray frees them a moment after the controller has gone
+    assert free_cpus() == before

@@ -2,49 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ray import tune
-from tune_trainables import STEPS, Class, function
+from tune_trainables import STEPS, Class, function, half
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
 
 SPACE = {"x": tune.uniform(0.0, 1.0), "deep": {"n": tune.randint(1, 4)}, "fixed": [1, "a"]}
 
 
-@pytest.mark.parametrize(
-    ("trainable", "scheduled", "concurrent", "mode", "reuse"),
-    [
-        (function, True, 1, "min", False),
-        (function, False, 8, "max", False),
-        (Class, True, 8, "max", True),
-        (Class, False, 1, "min", True),
-        (Class, True, None, "min", True),
-    ],
-)
+# every combination; a function needs a new actor for each trial, so most of its combinations run by `make slow`
+QUICK = {(True, 1, "min"), (False, 8, "max")}
+MATRIX = [
+    pytest.param(
+        trainable,
+        *case,
+        marks=[pytest.mark.slow] if trainable is function and case not in QUICK else [],
+        id=f"{name}-{case}",
+    )
+    for name, trainable in (("function", function), ("class", Class))
+    for case in itertools.product([False, True], [1, 8, None], ["min", "max"])
+]
+
+
+@pytest.mark.parametrize(("trainable", "scheduled", "concurrent", "mode"), MATRIX)
 def test_runs_to_the_end(
     fit: Callable[..., tune.ResultGrid],
     trainable: Any,
     scheduled: bool,
     concurrent: int | None,
     mode: str,
-    reuse: bool,
 ) -> None:
     searcher = JoBSSearcher(max_t=STEPS, seed=0) if scheduled else JoBSSearcher()
     results = fit(
-        trainable,
+        half(trainable),  # eight fit on the four CPUs of the tests
         SPACE,
         searcher,
         JoBSScheduler() if scheduled else None,
         metric="loss" if mode == "min" else "score",
         mode=mode,
-        num_samples=6,
+        num_samples=20,
         max_concurrent_trials=concurrent,
-        reuse_actors=reuse,
+        reuse_actors=trainable is Class,
     )
-    assert len(results) == 6
+    assert len(results) == 20
     assert not results.errors
     lengths = sorted(result.metrics["training_iteration"] for result in results)
     assert lengths[-1] == STEPS
