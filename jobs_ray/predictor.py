@@ -146,6 +146,7 @@ class FittedScalingLaw:
     max_t: float
     scale: Scale
     _cache: dict[float, _Heads] = field(default_factory=dict, repr=False, compare=False)
+    _validated: dict[float, CrossValidation] = field(default_factory=dict, repr=False, compare=False)
 
     def predict(self, features: Array, curves: Sequence[LearningCurve]) -> Prediction:
         """Final values `(m,)` for `m x p` features and prefixes; prefixes need not have the same length."""
@@ -159,6 +160,11 @@ class FittedScalingLaw:
 
     def cross_validate(self, t: float) -> CrossValidation:
         """Leave-one-out, in closed form at the fitted hyperparameters and weights."""
+        if t not in self._validated:  # every ask wants to know
+            self._validated[t] = self._leave_one_out(t)
+        return self._validated[t]
+
+    def _leave_one_out(self, t: float) -> CrossValidation:
         anchor = self._anchor_of(t)
         heads, z_k, z_T = self._heads(anchor), self._prefix_values(anchor), self._finals()
         singles = [np.array([i]) for i in range(len(z_T))]

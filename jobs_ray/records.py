@@ -50,7 +50,7 @@ def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
     """One trial; its configuration as `{path: value}` of the active parameters."""
     return {
         "id": trial.trial_id,
-        "values": space.values(trial.config),
+        "values": space.values(trial.config, trial.x),
         "phase": trial.phase.value,
         "grant": trial.grant,
         "status": trial.status.value,

@@ -12,7 +12,7 @@ configurations that train the same model are the same point and the surrogate is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -87,17 +87,16 @@ class SearchSpace:
         """`(d,)` -> nested dict of Python types; constants included, inactive parameters absent."""
         return self.build(self._values(x))
 
-    def values(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def values(self, config: Mapping[str, Any], x: Sequence[float] | None = None) -> dict[str, Any]:
         """The active parameters of `config` as plain data, by path: what must be stored to rebuild it.
 
-        Mixtures come out summing to 1; everything else verbatim.
+        Mixtures come out summing to 1; everything else verbatim. `x`: `encode(config)`, for who has it.
         """
-        x = self.encode(config)
-        decoded = self._values(x)
-        chosen = zip(self.blocks, self._paths, self.active(x[None])[0], strict=True)
+        row = self.encode(config) if x is None else np.array(x)
+        chosen = zip(self.blocks, self._paths, self.active(row[None])[0], strict=True)
         return {
-            block.name: decoded[block.name] if isinstance(block.parameter, Mixture) else _get(config, path)
-            for block, path, on in chosen
+            b.name: b.parameter.decode(row[b.columns]) if isinstance(b.parameter, Mixture) else _get(config, path)
+            for b, path, on in chosen
             if on
         }
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from jobs_ray.gp import Array, GaussianProcess, LogNormal, Priors, distance, fit_theta, matern52, standardisation
 
-MAX_POINTS = 512  # above, the best half and the newest are kept: one `ask` costs the same at 500 trials and at 5,000
+MAX_POINTS = 256  # above, the best half and the newest are kept: one `ask` costs the same at 500 trials and at 5,000
 _FIT_POINTS = 200  # hyperparameters are fitted on at most so many: four numbers need no more
 _WINSOR = 3.0
 _SHARED = 0.9  # share of a prediction's variance that neighbours have in common
