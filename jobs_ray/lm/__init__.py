@@ -15,6 +15,7 @@ _HOME = {
     "Target": "task",
     "Task": "task",
     "Accuracy": "task",
+    "LmEval": "task",
     "prepare": "packing",
     "MixturePlan": "mixing",
     "param_space": "space",

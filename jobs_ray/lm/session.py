@@ -31,6 +31,7 @@ class Session:
         self.target = packed["target"]
         self.models = ModelSource(task.model, self.tokenizer)
         self.questions: list[Any] | None = None
+        self.harness: Any = None
         self.seconds = {"imports": imported - start, "data": time.perf_counter() - imported}
 
 

@@ -14,7 +14,7 @@ What it does vary is the trial's config, a plain dict with any of these keys (th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -71,6 +71,20 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class LmEval:
+    """Tasks of lm-evaluation-harness to run at every report, reported as `lm_eval_<task>_<metric>`.
+
+    limit: at most so many documents of each (None: all). include_path: a folder with tasks of your own.
+    """
+
+    tasks: Sequence[str]
+    limit: int | None = 100
+    num_fewshot: int | None = None
+    batch_size: int = 16
+    include_path: str | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """One fine-tuning or training problem.
 
@@ -99,6 +113,7 @@ class Task:
     eval_rows: int | None = None
     eval_batch_size: int = 16
     accuracy: Accuracy | None = None
+    lm_eval: LmEval | None = None
     lr: float = 3e-4
     weight_decay: float = 0.0
     warmup: float = 0.0

@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from jobs_ray.lm import loop, metrics
+from jobs_ray.lm import harness, loop, metrics
 from jobs_ray.lm.layouts import IGNORE
 from jobs_ray.lm.mixing import MixedRows, collate
 from jobs_ray.lm.packing import PackedRows
@@ -76,7 +76,7 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
         return mean
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """`eval_loss`, with several targets also `eval_<name>_loss`, and `accuracy` when the task asks for it.
+        """`eval_loss`, with several targets also `eval_<name>_loss`, and what else the task asks for.
 
         Called by Trainer's loop on every rank at once.
         """
@@ -99,6 +99,8 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
                 right = metrics.count_right(self.model, self.session, self.args.process_index, self.args.world_size)
                 right = self.accelerator.reduce(right.to(self.args.device), "sum")
                 found["accuracy"] = float(right[0] / right[1])
+            if self.lm_task.lm_eval is not None:
+                found.update(harness.evaluate(self.model, self.session))
         self.model_wrapped.train(was_training)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found

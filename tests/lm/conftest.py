@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -123,3 +124,37 @@ def untouched_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     assert torch.get_num_threads() == before
+
+
+HARNESS_TASK = """
+task: animals_or_numbers
+dataset_path: json
+dataset_kwargs:
+  data_files: {{validation: {data}}}
+output_type: multiple_choice
+validation_split: validation
+doc_to_text: "{{{{start}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{label}}}}"
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+"""
+
+
+@pytest.fixture
+def harness_tasks(tmp_path: Path) -> Path:
+    """Folder of a task of lm-evaluation-harness, `animals_or_numbers`: how does a sentence go on? 20 documents."""
+    rng = random.Random(7)
+    rows = []
+    for i in range(20):
+        kinds = [ANIMALS, NUMBERS]
+        start = " ".join(rng.choices(kinds[i % 2], k=4))
+        choices = [" ".join(rng.choices(words, k=3)) for words in kinds]
+        rows.append({"start": start, "choices": choices, "label": i % 2})
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(json.dumps(row) for row in rows))
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "own.yaml").write_text(HARNESS_TASK.format(data=data))
+    return tasks

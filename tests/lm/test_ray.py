@@ -15,7 +15,7 @@ from ray import tune
 from ray.train import ScalingConfig
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
-from jobs_ray.lm import PruneCheckpoints, Task, load, run, trainable
+from jobs_ray.lm import LmEval, PruneCheckpoints, Task, load, run, trainable
 
 pytestmark = pytest.mark.filterwarnings(
     "default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning"
@@ -89,16 +89,19 @@ def test_a_failed_trial_says_why_and_the_next_one_runs(
 
 
 def test_the_same_curve_in_a_group_of_one_and_of_two(
-    cluster: None, make_task: Callable[..., Task], tmp_path: Path
+    cluster: None, make_task: Callable[..., Task], harness_tasks: Path, tmp_path: Path
 ) -> None:
-    task = make_task()
-    expected = {r["step"]: r["eval_loss"] for r in run(task, {})}
+    task = make_task(eval_every=6, lm_eval=LmEval(["animals_or_numbers"], limit=None, include_path=str(harness_tasks)))
+    reports = run(task, {})
+    expected = {r["step"]: r["eval_loss"] for r in reports}
     before = free_cpus()
     for workers in (1, 2):
         what = trainable(task, ScalingConfig(num_workers=workers), group=True)
         [result] = fit(what, {}, tmp_path / str(workers))
         assert result.error is None
         assert curve(result) == pytest.approx(expected, abs=1e-4)
+        harness = "lm_eval_animals_or_numbers_acc"
+        assert result.metrics[harness] == pytest.approx(reports[-1][harness], abs=0.051)  # one of 20 may tip over
         model, _ = load(result.checkpoint.path)
         assert sum(p.numel() for p in model.parameters()) > 1000
     assert free_cpus() == before
