@@ -96,9 +96,15 @@ class GaussianProcess:
         return self._centre + self._scale * mean, self._scale**2 * variance
 
 
-def fit_gp(L: Array, M: Array, y: Array, noise: Array, priors: Priors, *, max_iterations: int = 40) -> GaussianProcess:
-    """Maximum a posteriori hyperparameters by L-BFGS from the prior medians (deterministic), then the posterior."""
-    centre, scale = standardisation(y)
+def fit_gp(
+    L: Array, M: Array, y: Array, noise: Array, priors: Priors, *, scale: float | None = None, max_iterations: int = 40
+) -> GaussianProcess:
+    """Maximum a posteriori hyperparameters by L-BFGS from the prior medians (deterministic), then the posterior.
+
+    scale: what the priors are in units of, for who knows better than the standard deviation of a few `y`.
+    """
+    centre, spread = standardisation(y)
+    scale = spread if scale is None else scale
     theta = fit_theta(L, M, (y - centre) / scale, np.diag(noise) / scale**2, priors, max_iterations)
     return GaussianProcess(L, M, y, noise, theta, centre, scale)
 

@@ -16,7 +16,7 @@ from jobs_ray.space import SearchSpace
 from jobs_ray.trials import Phase, Trial
 
 _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
-_JUDGED = 8  # full runs from which the predictor's own R2 is trusted to lengthen the short runs
+JUDGED = 8  # full runs from which the predictor's own R2 means something: short runs are lengthened by it
 _HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
 
 
@@ -187,7 +187,7 @@ def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float
     if predictor is None:
         return short_t
     quality = predictor.cross_validate(short_t)
-    while quality and quality.n >= _JUDGED and quality.r2 <= 0.0 and 2.0 * short_t <= max_t / 2.0:
+    while quality and quality.n >= JUDGED and quality.r2 <= 0.0 and 2.0 * short_t <= max_t / 2.0:
         short_t *= 2.0
         quality = predictor.cross_validate(short_t)
     return short_t

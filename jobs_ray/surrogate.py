@@ -21,6 +21,7 @@ from jobs_ray.gp import Array, GaussianProcess, LogNormal, Priors, distance, fit
 MAX_POINTS = 256  # above, the best half and the newest are kept: one `ask` costs the same at 500 trials and at 5,000
 _FIT_POINTS = 200  # hyperparameters are fitted on at most so many: four numbers need no more
 _WINSOR = 3.0
+_FIRST = 8  # points that are space-filling at least
 _SHARED = 0.9  # share of a prediction's variance that neighbours have in common
 
 
@@ -58,7 +59,10 @@ class Surrogate:
 
 
 def fit_surrogate(F: Array, z: Array, noise: Array) -> Surrogate:
-    """Fit on `n x p`, `(n,)`, `(n,)`; n >= 1. Raises ValueError on shapes that do not match or non-finite data."""
+    """Fit on `n x p`, `(n,)`, `(n,)`, in the order asked; n >= 1.
+
+    Raises ValueError on shapes that do not match or non-finite data.
+    """
     if not (len(F) == len(z) == len(noise) and len(z) >= 1):
         raise ValueError(f"expected as many rows as values and noises, got {len(F)}, {len(z)}, {len(noise)}")
     if not (np.all(np.isfinite(F)) and np.all(np.isfinite(z)) and np.all(noise >= 0)):
@@ -88,9 +92,15 @@ def noise_covariance(F: Array, noise: Array) -> Array:
 
 
 def _winsorised(z: Array) -> Array:
-    """Diverged runs pulled in: a value far below the median says "bad" and nothing of how the good ones differ."""
-    middle = float(np.median(z))
-    return np.maximum(z, middle - _WINSOR * max(float(np.max(z)) - middle, 1e-12)) if len(z) > 2 else z
+    """Diverged runs pulled in: a value far below the median says "bad" and nothing of how the good ones differ.
+
+    The median of the first points, which fill the space: that of all moves up to the best as the search closes in, and
+    then every value but the best looked alike, the unknown too, and the search never left its first good region.
+    """
+    if len(z) <= 2:
+        return z
+    middle = min(float(np.median(z)), float(np.median(z[: max(_FIRST, len(z) // 4)])))
+    return np.maximum(z, middle - _WINSOR * max(float(np.max(z)) - middle, 1e-12))
 
 
 def _kept(z: Array) -> NDArray[np.int64]:

@@ -360,3 +360,25 @@ def test_on_real_accuracies_it_is_better_than_their_mean_and_calibrated() -> Non
         hits.append((low <= finals(held)) & (finals(held) <= high))
     assert np.mean(np.concatenate(ours) ** 2) < 1.1 * np.mean(np.concatenate(mean) ** 2)
     assert 0.8 <= np.mean(np.concatenate(hits)) <= 0.98
+
+
+@pytest.mark.parametrize("best", [3, 5, 8])
+@every_metric
+def test_the_worst_run_is_not_promoted_because_only_the_best_are_known(metric: str, best: int) -> None:
+    """The full runs of a search are those that looked best; of a run far below them they say little, not wonders."""
+    from scipy.stats import norm
+
+    chosen, worst = [], []
+    for seed in range(10):
+        F, curves = runs(60, seed, metric)
+        early = np.array([curve.at(4.0) for curve in curves])
+        pool, rest = np.arange(40), np.arange(40, 60)
+        full = pool[np.argsort(-early[pool])][:best]
+        fitted = ScalingLawPredictor().fit(F[full], [curves[i] for i in full], MAX_T)
+        found = fitted.predict(F[rest], cut([curves[i] for i in rest], 4.0))
+        z = (found.mean - finals([curves[i] for i in full]).max()) / found.stddev
+        improvement = found.stddev * (norm.pdf(z) + z * norm.cdf(z))
+        truth = finals([curves[i] for i in rest])
+        chosen.append(truth.max() - truth[int(np.argmax(improvement))])
+        worst.append(truth.max() - np.median(truth))
+    assert np.mean(chosen) < 0.6 * np.mean(worst)

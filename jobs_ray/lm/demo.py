@@ -37,7 +37,7 @@ class Size:
     budget: float
 
 
-FULL = Size(max_steps=200, eval_every=10, short=20, budget=8.0)
+FULL = Size(max_steps=200, eval_every=10, short=20, budget=10.0)
 QUICK = Size(max_steps=60, eval_every=6, short=6, budget=4.0)
 
 

@@ -13,6 +13,7 @@ from ray.tune import Callback
 from ray.tune.utils import flatten_dict
 
 from jobs_ray.optimizer import Decision, Phase
+from jobs_ray.policy import JUDGED
 from jobs_ray.tune import preflight, rendezvous
 from jobs_ray.tune.searcher import JoBSSearcher
 
@@ -39,6 +40,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._checked = False
         self._times: list[float] = []
         self._has_metric = False
+        self._doubted = False
 
     @property
     def searcher(self) -> JoBSSearcher | None:
@@ -92,6 +94,16 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         result["jobs/predicted_std"] = math.nan if prediction is None else float(prediction.stddev[0])
         result["jobs/budget_spent"] = session.core.budget_spent
         self._check_first_trial(searcher, trial.trial_id, flat, decision is Decision.STOP)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Says once when the predictor, by its own account, predicts nothing."""
+        searcher = self.searcher
+        if searcher is None or not searcher.can_stop or self._doubted:
+            return
+        quality = searcher.session.core.predictor_quality()
+        if quality is not None and quality["n"] >= JUDGED and quality["r2"] <= 0.0:
+            self._doubted = True
+            self._print(f"JoBS: {preflight.no_prediction(quality)}")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Prints the recommendation."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -67,6 +67,15 @@ def warnings_at_short_t(short_t: float, times: list[float], has_metric: bool, me
             f"no report up to t={times[-1]:g} had a usable {metric!r}: at short_t={short_t:g} nothing can be "
             "predicted; evaluate earlier, or set a larger short_t"
         )
+
+
+def no_prediction(quality: Mapping[str, Any]) -> str:
+    """`quality`: of `JoBSOptimizer.predictor_quality`, with an R2 that is not above 0."""
+    return (
+        f"by {quality['n']} full runs, reports up to t={quality['t']:g} tell nothing of the final values "
+        f"(leave-one-out R2 {quality['r2']:.2f}); with short_t='auto' short runs are lengthened now. "
+        "If it stays so, a less noisy metric helps (a loss, not an accuracy), or full runs only: no JoBSScheduler"
+    )
 
 
 def state_api_answers(timeout_s: int = 5) -> bool:

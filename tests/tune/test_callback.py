@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ray import tune
 from ray.tune.constants import RAY_TUNE_CALLBACKS_ENV_VAR
-from tune_trainables import STEPS, Class, half
+from tune_trainables import STEPS, Class, Unpredictable, half
 
 from jobs_ray import JoBSCallback, JoBSScheduler, JoBSSearcher, StateError, recommend
 
@@ -69,6 +69,21 @@ def test_added_by_hand_as_well_it_works_once(fit: Fit, capsys: pytest.CaptureFix
     )
     assert set(results[0].metrics) >= KEYS
     assert capsys.readouterr().out.count("JoBS plan: ") == 1
+
+
+def test_a_metric_that_cannot_be_predicted_is_said_once(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=16, num_full=9, seed=2)
+    fit(
+        half(Unpredictable),
+        SPACE,
+        searcher,
+        JoBSScheduler(),
+        num_samples=14,
+        max_concurrent_trials=2,
+        reuse_actors=True,
+    )
+    assert searcher.report()["predictor"]["r2"] <= 0.0
+    assert capsys.readouterr().out.count("tell nothing of the final values") == 1
 
 
 def test_quiet_says_nothing(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import tempfile
 import time
 from typing import Any
@@ -111,6 +112,13 @@ class Fragile(Class):
                     open(marker, "w").close()
                 raise RuntimeError("the trainable fails on purpose")
         return super().step()
+
+
+class Unpredictable(Class):
+    """No report tells anything of the next."""
+
+    def step(self) -> dict[str, Any]:
+        return super().step() | {"loss": random.Random(f"{self.config['x']} {self.t}").random()}
 
 
 def half(trainable: Any) -> Any:
