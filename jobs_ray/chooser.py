@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs_ray.acquisition import LEARN_SPARSITY, best_of, log_expected_improvement, maximise
-from jobs_ray.belief import Belief, BeliefCache, believe
+from jobs_ray.belief import Belief, BeliefCache, believe, fit_predictor
 from jobs_ray.parameters import Array
 from jobs_ray.predictor import Predictor
 from jobs_ray.settings import Settings
@@ -61,7 +61,9 @@ class Chooser:
         rivals = promotable(self.trials)
         if not rivals:
             return None
-        if by_last_value or self.quick:
+        max_t = horizon(self.settings, self.trials)
+        if by_last_value or self.quick or not fit_predictor(self.space, self.trials, self.predictor, max_t, self.cache):
+            # before the predictor stands the surrogate holds values of an early time, which no final compares with
             return max(rivals, key=lambda t: t.curve.value[-1])
         belief = self._belief()
         mean, stddev = belief.posterior(self.space.features(np.array([t.x for t in rivals])))
