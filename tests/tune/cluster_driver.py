@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
 from typing import Any
 
@@ -73,7 +74,10 @@ def main(storage: str) -> None:
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     ).fit()
-    nodes.append(len([node for node in ray.nodes() if node["Alive"]]))
+    deadline = time.monotonic() + 60  # Ray may take note of the dead node only after the trials went on elsewhere
+    while len(alive := [node for node in ray.nodes() if node["Alive"]]) > 1 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    nodes.append(len(alive))
     report = searcher.report()
     answer = {
         "nodes": nodes,
