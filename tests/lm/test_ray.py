@@ -153,16 +153,16 @@ def test_a_killed_actor_goes_on_from_its_checkpoint(
     assert curve(result)[600] == pytest.approx(run(task, {})[-1]["eval_loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_group_that_the_scheduler_stops_gives_its_workers_back(
     cluster: None, make_task: Callable[..., Task], tmp_path: Path
 ) -> None:
     """DESIGN 5.10: without the State API the stopped group keeps both CPUs, and the second trial waits for ever."""
-    task = make_task(max_steps=3000, eval_every=20, eval_rows=4)
+    task = make_task(max_steps=800, eval_every=20, eval_rows=4)
     before = free_cpus()
-    searcher = JoBSSearcher(
-        max_t=3000, short_t=100, time_attr="step", seed=0
-    )  # no steps_key: runs do not end themselves
-    results = fit(
+    # no steps_key: runs do not end themselves
+    searcher = JoBSSearcher(max_t=800, short_t=100, time_attr="step", seed=0)
+    short, full = fit(
         trainable(task, ScalingConfig(num_workers=2)),
         {"lr": tune.loguniform(1e-4, 1e-2)},
         tmp_path,
@@ -170,9 +170,10 @@ def test_a_group_that_the_scheduler_stops_gives_its_workers_back(
         search_alg=searcher,
         scheduler=JoBSScheduler(),
     )
-    assert [result.error for result in results] == [None, None]
-    assert all(100 <= result.metrics["step"] < 3000 for result in results)
-    assert [row["status"] for row in searcher.report()["trials"]] == ["stopped", "stopped"]
+    assert (short.error, full.error) == (None, None)
+    assert 100 <= short.metrics["step"] < 800
+    assert full.metrics["step"] == 800  # its promotion, in the same two CPUs
+    assert [row["status"] for row in searcher.report()["trials"]] == ["stopped", "completed"]
     deadline = time.monotonic() + 60
     while free_cpus() < before and time.monotonic() < deadline:
         time.sleep(0.5)  # Ray frees them a moment after the controller has gone
