@@ -212,7 +212,8 @@ class FittedScalingLaw:
         weights = np.tile(heads.weights[:, None], len(z_k))
         if len(heads.gps) > 1:
             outside = np.maximum(np.maximum(heads.lowest - z_k, z_k - heads.highest), 0.0) / heads.spread
-            weights[1] *= np.exp(-0.5 * outside**2)
+            # never quite 0: the other head's weight may have underflowed, and 0 / 0 is no prediction
+            weights[1] = np.maximum(weights[1] * np.exp(-0.5 * outside**2), np.finfo(np.float64).tiny)
         mean, variance = _mix(weights / weights.sum(axis=0), moments)
         return mean, np.sqrt(variance) * heads.inflation * self._t_ratio
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -382,3 +383,14 @@ def test_the_worst_run_is_not_promoted_because_only_the_best_are_known(metric: s
         chosen.append(truth.max() - truth[int(np.argmax(improvement))])
         worst.append(truth.max() - np.median(truth))
     assert np.mean(chosen) < 0.6 * np.mean(worst)
+
+
+def test_a_run_out_of_range_is_predicted_even_when_the_gain_head_has_no_weight_at_all() -> None:
+    F, curves = runs(8, 0)
+    fitted = ScalingLawPredictor().fit(F, curves, MAX_T)
+    far = LearningCurve((4.0,), (-1e6,))
+    fitted.predict(F[:1], [far])
+    fitted._cache[4.0] = dataclasses.replace(fitted._cache[4.0], weights=np.array([0.0, 1.0]))
+    prediction = fitted.predict(F[:1], [far])
+    assert np.isfinite(prediction.mean[0])
+    assert np.isfinite(prediction.stddev[0])
