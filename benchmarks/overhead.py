@@ -166,37 +166,42 @@ def run(name: str, trials: int, concurrent: int, reuse: bool) -> dict[str, float
     }
 
 
+def seconds_to_save(searcher: JoBSSearcher) -> float:
+    """What Ray's loop waits for every 10 s."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        searcher.save(str(Path(folder) / "state"))
+        return time.perf_counter() - start
+
+
 def soak(trials: int) -> None:
     """Ray's calls without Ray: 5,000 trials in one experiment would take hours of actor starts.
 
     Prints time per trial and memory of the process over windows of a tenth of the trials.
     """
     searcher = JoBSSearcher(SPACE, "loss", "min", max_t=REPORTS, seed=0, steps_key="steps")
-    with tempfile.TemporaryDirectory() as folder:
-        start, begin = time.perf_counter(), 0
-        for i in range(trials):
-            config = searcher.suggest(f"t{i}")
-            if not isinstance(config, dict):
+    start, begin = time.perf_counter(), 0
+    for i in range(trials):
+        config = searcher.suggest(f"t{i}")
+        if not isinstance(config, dict):
+            break
+        for t in range(1, REPORTS + 1):
+            value = sum((weight - 0.25) ** 2 for weight in config["weights"].values()) + 1.0 / t
+            result = {"loss": value, "training_iteration": t}
+            if searcher.record(f"t{i}", result) is Decision.STOP or t >= config["steps"]:
                 break
-            for t in range(1, REPORTS + 1):
-                value = sum((weight - 0.25) ** 2 for weight in config["weights"].values()) + 1.0 / t
-                result = {"loss": value, "training_iteration": t}
-                if searcher.record(f"t{i}", result) is Decision.STOP or t >= config["steps"]:
-                    break
-                _ = searcher.session.core.budget_spent
-            searcher.on_trial_complete(f"t{i}", result)
-            if (i + 1) % max(trials // 10, 1) == 0:
-                elapsed = time.perf_counter() - start
-                memory = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-                each = 1e3 * elapsed / (i + 1 - begin)
-                start = time.perf_counter()
-                searcher.save(str(Path(folder) / "state"))
-                saving = 1e3 * (time.perf_counter() - start)
-                print(
-                    f"trials {begin:5}-{i + 1:5}: {each:6.1f} ms/trial, {memory:5.0f} MiB, saving {saving:4.0f} ms",
-                    flush=True,
-                )
-                start, begin = time.perf_counter(), i + 1
+            _ = searcher.session.core.budget_spent
+        searcher.on_trial_complete(f"t{i}", result)
+        if (i + 1) % max(trials // 10, 1) == 0:
+            elapsed = time.perf_counter() - start
+            memory = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+            each = 1e3 * elapsed / (i + 1 - begin)
+            saving = 1e3 * seconds_to_save(searcher)
+            print(
+                f"trials {begin:5}-{i + 1:5}: {each:6.1f} ms/trial, {memory:5.0f} MiB, saving {saving:4.0f} ms",
+                flush=True,
+            )
+            start, begin = time.perf_counter(), i + 1
 
 
 def main() -> None:

@@ -137,14 +137,13 @@ def main() -> None:
 
     import ray
 
-    from jobs_ray.lm.demo import Size, demo_task
+    from jobs_ray.lm.demo import Size, demo_task, start_ray
     from jobs_ray.lm.packing import prepare
 
     size = Size(max_steps=arguments.steps, eval_every=WARM_STEPS, short=WARM_STEPS, budget=1.0)
     task = replace(demo_task(arguments.data.resolve(), size), eval_rows=1, warmup=0.0, save="last")
     prepare(task)
-    cpus = max(2, os.cpu_count() or 2)
-    ray.init("local", num_cpus=cpus, include_dashboard=True, log_to_driver=False, logging_level="error")
+    start_ray()
     table: dict[str, Any] = {}
     for world in arguments.workers:
         speeds: dict[str, list[float]] = {"bare": [], "ours": []}

@@ -7,6 +7,7 @@ curve, and the steps of that tail are charged a second time, since they were tra
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from bisect import bisect_left, bisect_right
@@ -142,9 +143,10 @@ class Trial:
 
 
 class TrialTable(Mapping[str, Trial]):
-    """Trials by id, in the order asked. An ended trial never changes, so its steps and length are added up once:
+    """Trials by id, in the order asked.
 
-    a report's answer must not take longer at 5,000 trials than at five.
+    An ended trial never changes, so its steps and length are added up once: a report's answer must not take longer at
+    5,000 trials than at five.
     """
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
@@ -190,8 +192,7 @@ class TrialTable(Mapping[str, Trial]):
         return next((trial for trial in reversed(self._all.values()) if trial.charged), None)
 
     def copy(self) -> TrialTable:
-        twin = TrialTable()
-        twin.__dict__.update(self.__dict__)
+        twin = copy.copy(self)
         twin._all, twin._running = dict(self._all), dict(self._running)
         return twin
 

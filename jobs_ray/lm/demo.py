@@ -103,7 +103,7 @@ def run_demo(
     say = print if show else _silent
     say(f"Collecting text and training a tokenizer in {out / 'data'} ...")
     task = demo_task(out / "data", size)
-    started = _start_ray()
+    started = start_ray()
     try:
         say(f"Searching: {size.budget:g} full runs of {size.max_steps} steps, seed {seed} ...")
         shutil.rmtree(out / "experiment", ignore_errors=True)
@@ -253,7 +253,7 @@ def _startup_share(results: Any) -> float:
     return startup / total if total else 0.0
 
 
-def _start_ray() -> bool:
+def start_ray() -> bool:
     """Start Ray on this machine unless it runs; True if we did. The dashboard must answer: without it a trial that
     is stopped from outside leaks its workers' placement group."""
     import ray

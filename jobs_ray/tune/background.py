@@ -12,7 +12,6 @@ result or two is worth more than an idle slot.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +42,10 @@ class Moment:
     ended: int
     full: bool
 
+    def knows_all_running(self, now: Moment) -> bool:
+        """Whether trials may have ended between the two moments, but none was handed out."""
+        return (self.handed_out, self.full) == (now.handed_out, now.full)
+
 
 @dataclass
 class _Job:
@@ -66,13 +69,14 @@ class Proposer:
         self._allowance = _ALLOWANCE_S
         self._last = clock()
         self._given: float | None = None  # when the last suggestion was
-        self._pace, self._cost = math.inf, 0.0  # seconds between suggestions, and to compute one
+        self._pace: float | None = None  # seconds between suggestions
+        self._cost: float | None = None  # seconds to compute one
         self.fallbacks = 0
 
     @property
     def hurried(self) -> bool:
         """Whether computing a suggestion takes a good part of the time between two."""
-        return self._cost > _HURRY * self._pace
+        return self._cost is not None and self._pace is not None and self._cost > _HURRY * self._pace
 
     def next(self, core: JoBSOptimizer, moment: Moment, wait: bool) -> Any:
         """A Suggestion, None or FINISHED from `core.propose`, or NOT_READY.
@@ -94,12 +98,11 @@ class Proposer:
             result = self._fallback(core, moment)
         if result is not NOT_READY:
             if self._job is not None and self._job.done.is_set():
-                self._cost = _running_mean(self._cost or self._job.seconds, self._job.seconds)
+                self._cost = _running_mean(self._cost, self._job.seconds)
             self._job, self._first_asked, self._stale = None, None, 0
         if _is_suggestion(result):
             if self._given is not None:
-                pace = self._last - self._given
-                self._pace = _running_mean(pace if math.isinf(self._pace) else self._pace, pace)
+                self._pace = _running_mean(self._pace, self._last - self._given)
             self._given = self._last
         return result
 
@@ -130,7 +133,7 @@ class Proposer:
     def _usable(self, job: _Job, moment: Moment, wait: bool) -> bool:
         if job.moment == moment or wait:  # nothing runs: only the very trials known now will do
             return job.moment == moment
-        if job.moment.handed_out != moment.handed_out or job.moment.full != moment.full:
+        if not job.moment.knows_all_running(moment):
             return False
         if self._good_enough(job, moment):
             return True
@@ -141,8 +144,7 @@ class Proposer:
 
     def _good_enough(self, job: _Job, moment: Moment) -> bool:
         """In a hurry: a suggestion that knows every trial that runs, if not each that has ended since."""
-        same = (job.moment.handed_out, job.moment.full) == (moment.handed_out, moment.full)
-        return same and self.hurried and _is_suggestion(job.proposal)
+        return job.moment.knows_all_running(moment) and self.hurried and _is_suggestion(job.proposal)
 
     def _fallback(self, core: JoBSOptimizer, moment: Moment) -> Any:
         self.fallbacks += 1
@@ -159,8 +161,8 @@ def _is_suggestion(proposal: Any) -> bool:
     return proposal is not NOT_READY and proposal is not None and proposal is not FINISHED
 
 
-def _running_mean(mean: float, newest: float) -> float:
-    return mean + _SMOOTHING * (newest - mean)
+def _running_mean(mean: float | None, newest: float) -> float:
+    return newest if mean is None else mean + _SMOOTHING * (newest - mean)
 
 
 def _compute(job: _Job) -> None:

@@ -100,6 +100,9 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         searcher = self.searcher
         if searcher is None or not searcher.can_stop or self._doubted:
             return
+        ended = searcher.session.core.trials.get(trial.trial_id)
+        if ended is None or not ended.completed:  # only a full run changes the answer, and asking takes milliseconds
+            return
         quality = searcher.session.core.predictor_quality()
         if quality is not None and quality["n"] >= JUDGED and quality["r2"] <= 0.0:
             self._doubted = True

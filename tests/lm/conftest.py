@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,13 @@ ANIMALS = [
     "eats",
 ]
 NUMBERS = ["one", "plus", "two", "equals", "three", "minus", "four", "times", "five", "is", "six", "zero", "nine"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_other_ray() -> None:
+    """In one process with tests/tune, whose Ray stays until the session ends, each module here still starts its own."""
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
 
 
 @pytest.fixture(scope="session")

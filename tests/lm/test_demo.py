@@ -26,7 +26,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own_ray() -> Iterator[None]:
     here = str(Path(__file__).parents[2])
-    ray.shutdown()  # tests/tune, in the same process, keeps its Ray until the session ends
     ray.init(
         "local", num_cpus=2, include_dashboard=True, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": here}}
     )

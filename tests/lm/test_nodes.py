@@ -41,7 +41,6 @@ def two_nodes() -> Iterator[Cluster]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     head = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": port}
-    ray.shutdown()  # tests/tune, in the same process, keeps its Ray until the session ends
     cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": environment})

@@ -25,7 +25,6 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     here = str(Path(__file__).parents[2])
-    ray.shutdown()  # tests/tune, in the same process, keeps its Ray until the session ends
     ray.init("local", num_cpus=2, include_dashboard=True, log_to_driver=False, runtime_env={"env_vars": {
         "PYTHONPATH": here, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}})  # fmt: skip
