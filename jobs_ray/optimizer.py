@@ -156,10 +156,11 @@ class JoBSOptimizer:
 
     # -- observing ------------------------------------------------------------------------------------------------
 
-    def report(self, trial_id: str, t: float, value: float | None) -> Decision:
+    def report(self, trial_id: str, t: float, value: float | None, *, restarted: bool = False) -> Decision:
         """One evaluation at `t` (> 0). NaN, infinite or None: a failed observation. Never raises on a bad value.
 
         Idempotent by `(trial_id, t)`; unknown trials and times that are no positive number are ignored.
+        `restarted=True`: the first report since the trial was started anew, charged even at a `t` reported before.
         """
         trial = self._trials.get(trial_id)
         if trial is None or not _is_number(t) or t <= 0:
@@ -168,7 +169,7 @@ class JoBSOptimizer:
             return Decision.STOP
         number = self.settings.sign * float(value) if value is not None and _is_number(value) else None
         source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
-        trial = trial.report(float(t), number, source)
+        trial = trial.report(float(t), number, source, restarted=restarted)
         self._trials.put(trial)
         stop, grant = self._policy.after_report(
             self.settings, trial, self._view(), self._asked, self.max_t, self._cache

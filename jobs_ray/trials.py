@@ -129,14 +129,20 @@ class Trial:
         """Steps trained by this trial so far, in units of `t`."""
         return max(self.curve.last_t - self.start, 0.0) + self.wasted
 
-    def report(self, t: float, value: float | None, source: LearningCurve | None = None) -> Trial:
-        """The trial after a report at `t`; `source`: the curve of the short run it resumes, if it does."""
+    def report(
+        self, t: float, value: float | None, source: LearningCurve | None = None, *, restarted: bool = False
+    ) -> Trial:
+        """The trial after a report at `t`.
+
+        source: the curve of the short run it resumes, if it does. restarted: known to come from a new process, so that
+        a report at the last `t` is that step trained again, and not the same report once more.
+        """
         start, curve, wasted = self.start, self.curve, self.wasted
         if source is not None and t <= start:  # the checkpoint was older than the short run's end
             start = source.t[bisect_left(source.t, t) - 1] if source.t and source.t[0] < t else 0.0
             wasted += max(curve.last_t - self.start, 0.0)
             curve = source.up_to(start)
-        elif t < curve.last_t:
+        elif t < curve.last_t or (restarted and t == curve.last_t):
             before = [s for s in (*curve.t, *curve.failed_at) if s < t]
             wasted += curve.last_t - max([start, *before])
         return replace(self, curve=curve.add(t, value), start=start, wasted=wasted)

@@ -6,9 +6,10 @@ Ray writes the trials first and the searcher after, and copies both to the stora
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def with_ray(session: Session, trials: Sequence[Any], full: bool) -> None:
         if trial_id not in known and not _adopt(session, trial, full):
             continue
         if trial_id in session.live and trial.is_finished():
-            for result in _results(trial):
+            for result in _unseen(session, trial):
                 session.record(trial_id, result)
             session.end(trial_id, error=trial.status == Trial.ERROR)
 
@@ -58,6 +59,17 @@ def _adopt(session: Session, trial: Any, full: bool) -> bool:
         proposal = Suggestion(config=config, phase=session.core.phase, steps=None)
     session.adopt(trial.trial_id, proposal)
     return True
+
+
+def _unseen(session: Session, trial: Any) -> Iterator[dict[str, Any]]:
+    """Its reports beyond those in the searcher's state: told again from the start they would be charged again."""
+    known = session.core.trials[trial.trial_id].curve.last_t
+
+    def told(result: dict[str, Any]) -> bool:
+        reading = session.reading(trial.trial_id, result)
+        return reading is None or reading[0] <= known
+
+    return itertools.dropwhile(told, _results(trial))
 
 
 def _results(trial: Any) -> list[dict[str, Any]]:

@@ -48,6 +48,8 @@ class Session:
         self.handed_out = 0
         self.ended = 0
         self._checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
+        # node and process of each trial's last report; None: of a driver that is gone
+        self._workers: dict[str, tuple[Any, Any] | None] = {}
 
     # ---- trials
 
@@ -85,10 +87,19 @@ class Session:
             return Decision.CONTINUE
         if found := self.reader.checkpoint(trial_id, result):
             self._checkpoints[trial_id] = found
-        decision = self.core.report(trial_id, *reading)
+        decision = self.core.report(trial_id, *reading, restarted=self._restarted(trial_id, result))
         if decision is Decision.STOP and self.settings.steps_key is not None:
             return self._past_its_steps(trial_id, reading[0])
         return decision
+
+    def _restarted(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether this is the first report of another process than the trial's last one."""
+        if trial_id not in self.live or result.get("pid") is None:
+            return False
+        worker = (result.get("node_ip"), result["pid"])
+        before = self._workers.get(trial_id, worker)
+        self._workers[trial_id] = worker
+        return before != worker
 
     def reading(self, trial_id: str, result: Mapping[str, Any]) -> tuple[float, float | None] | None:
         """Absolute time and value of a report; None if it has no time."""
@@ -100,6 +111,7 @@ class Session:
         self.core.tell(trial_id, error=error)
         if trial_id in self.live:
             self.live.discard(trial_id)
+            self._workers.pop(trial_id, None)
             self.ended += 1
 
     def phase_of(self, trial_id: str) -> Phase:
@@ -173,4 +185,5 @@ class Session:
             raise StateError(f"the saved state is damaged ({error!r}); restore an older copy of it") from error
         session.core.load_state_dict(optimizer)
         session.live = {trial_id for trial_id, trial in session.core.trials.items() if trial.running}
+        session._workers = dict.fromkeys(session.live)
         return session

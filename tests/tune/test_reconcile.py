@@ -17,7 +17,8 @@ TRIALS = 8
 
 
 class Saving(JoBSSearcher):
-    """Leaves a state behind before (`state3`) and after (`state3+`) each suggestion."""
+    """Leaves a state behind before (`state3`) and after (`state3+`) each suggestion, and after each second report
+    of a trial (`state3++`)."""
 
     folder: Path
 
@@ -28,6 +29,12 @@ class Saving(JoBSSearcher):
         if isinstance(answer, dict):
             self.save(str(self.folder / f"state{count}+"))
         return answer
+
+    def record(self, trial_id: str, result: Any) -> Any:
+        decision = super().record(trial_id, result)
+        if result["training_iteration"] == 2:
+            self.save(str(self.folder / f"state{self.session.handed_out - 1}++"))
+        return decision
 
 
 @pytest.fixture
@@ -80,6 +87,17 @@ def test_trials_that_only_ray_knows_are_adopted_with_their_curves(
     assert late.report()["budget"] == unbroken.report()["budget"]
     late.see(trials)  # once is enough
     assert rows(late) == rows(unbroken)
+
+
+def test_a_trial_that_ended_after_the_state_was_saved_is_charged_once(
+    run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
+) -> None:
+    unbroken, trials, folder = run
+    late = restored(folder / "state2++")
+    assert len(late.report()["trials"][2]["curve"]) == 2
+    late.see(trials)
+    assert rows(late) == rows(unbroken)
+    assert late.report()["budget"] == unbroken.report()["budget"]
 
 
 def test_a_trial_that_ray_never_saw_is_forgotten_and_suggested_again(

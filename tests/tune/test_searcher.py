@@ -85,6 +85,17 @@ def test_the_same_report_twice_counts_once() -> None:
     assert search.report()["budget"]["spent"] == pytest.approx(0.25)
 
 
+def test_a_restart_right_after_the_first_report_is_charged_too() -> None:
+    """With max_failures the searcher is not told; the new process reports t = 1 again, as the old one did."""
+    search = searcher(max_t=4)
+    search.suggest("a")
+    for pid, t in ((7, 1), (8, 1), (8, 2), (9, 2), (9, 3)):
+        for _ in range(3):  # through the scheduler, the searcher and the callback
+            search.on_trial_result("a", {"loss": 1.0 / t, "training_iteration": t, "pid": pid, "node_ip": "10.0.0.1"})
+    assert search.report()["trials"][0]["curve"] == [[1.0, 1.0], [2.0, 0.5], [3.0, 1.0 / 3.0]]
+    assert search.report()["budget"]["spent"] == pytest.approx(5 / 4)
+
+
 def test_a_failed_trial_keeps_its_partial_curve() -> None:
     search = searcher(max_t=4)
     search.suggest("a")
