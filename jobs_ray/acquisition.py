@@ -13,6 +13,7 @@ integers, choices and conditional parameters need no special case.
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import KDTree
 from scipy.special import erfcx, log_ndtr
 
 from jobs_ray.parameters import Array, Categorical, Integer, Mixture
@@ -28,6 +29,7 @@ _SAMPLES = 512
 _ROUNDS = 4
 _PARENTS = 10
 _CHILDREN = 24  # moves of each parent in a round
+_SAME = 1e-6  # distance below which two points are one
 _LOG_SQRT_2PI = 0.5 * np.log(2.0 * np.pi)
 
 
@@ -63,12 +65,13 @@ def maximise(
     X = np.vstack([space.sample(_SAMPLES // 2, rng), space.sample(_SAMPLES // 2, rng, sparsity=LEARN_SPARSITY)])
     if len(good):
         X = np.vstack([X, _moves(space, np.repeat(good, _CHILDREN, axis=0), rng, 0.3)])
-    score = _score(space, surrogate, best, X, avoid)
+    asked = KDTree(avoid) if len(avoid) else None
+    score = _score(space, surrogate, best, X, asked)
     for round_ in range(_ROUNDS):
         top = np.argsort(-score, kind="stable")[:_PARENTS]
         children = _moves(space, np.repeat(X[top], _CHILDREN, axis=0), rng, 0.3 * 0.5**round_)
         X = np.vstack([X[top], children])
-        score = np.concatenate([score[top], _score(space, surrogate, best, children, avoid)])
+        score = np.concatenate([score[top], _score(space, surrogate, best, children, asked)])
     return np.asarray(X[int(np.argmax(score))])
 
 
@@ -78,11 +81,11 @@ def best_of(space: SearchSpace, surrogate: Surrogate, best: float, X: Array) -> 
     return np.asarray(X[int(np.argmax(score))])
 
 
-def _score(space: SearchSpace, surrogate: Surrogate, best: float, X: Array, avoid: Array) -> Array:
+def _score(space: SearchSpace, surrogate: Surrogate, best: float, X: Array, asked: KDTree | None) -> Array:
     score = log_expected_improvement(*surrogate.posterior(space.features(X)), best)
-    if len(avoid):
-        nearest = (X * X).sum(1)[:, None] + (avoid * avoid).sum(1) - 2.0 * X @ avoid.T
-        score = np.where(nearest.min(axis=1) < 1e-12, score - 1e6, score)
+    if asked is not None:
+        nearest, _ = asked.query(X, distance_upper_bound=_SAME)  # infinite when there is none so near
+        score = np.where(np.isfinite(nearest), score - 1e6, score)
     return score
 
 

@@ -105,7 +105,7 @@ def believe(
     noise = np.concatenate([sd**2, np.full(len(failed), (_FAILED_NOISE * spread) ** 2)])
     z = np.concatenate([z, np.full(len(failed), float(z.min()))])
     surrogate = fit_surrogate(space.features(X), z, noise)
-    best = float(surrogate.posterior(space.features(X[: len(known)]))[0].max())
+    best = float(surrogate.posterior(surrogate.F[surrogate.rows < len(known)])[0].max())
     pending = [t.x for t in seen if t.running and not t.curve.value]
     if pending:
         surrogate = surrogate.with_pending(space.features(np.array(pending)))

@@ -10,10 +10,9 @@ N          full runs that the predictor learns from                             
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jobs_ray.trials import Trial
+from jobs_ray.trials import Trial, TrialTable
 
 _TOLERANCE = 1e-9  # budgets are sums of fractions
 LEARN_FULL = 1
@@ -41,20 +40,16 @@ class Budget:
         return cost <= self.left + _TOLERANCE
 
 
-def ledger(trials: Iterable[Trial], total: float | None, max_t: float | None) -> Budget:
+def ledger(trials: TrialTable, total: float | None, max_t: float | None) -> Budget:
     """Every step that was trained is charged: failed, restarted and overrun ones too.
 
     Without `max_t` (the length of a full run is not known yet) every trial counts as one full run.
     """
-    spent = committed = 0.0
-    for trial in trials:
-        if not trial.charged:
-            continue
-        cost = trial.steps / max_t if max_t else float(bool(trial.curve.last_t))
-        spent += cost
-        outstanding = outstanding_steps(trial, max_t) / max_t if max_t else 1.0 - cost
-        committed += cost + (outstanding if trial.running else 0.0)
-    return Budget(total, spent, committed)
+    spent = trials.spent(max_t)
+    running = [trial for trial in trials.running() if trial.charged]
+    if max_t is None:
+        return Budget(total, spent, spent + sum(not trial.curve.last_t for trial in running))
+    return Budget(total, spent, spent + sum(outstanding_steps(trial, max_t) for trial in running) / max_t)
 
 
 def outstanding_steps(trial: Trial, max_t: float) -> float:

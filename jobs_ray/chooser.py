@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from jobs_ray.acquisition import LEARN_SPARSITY, best_of, log_expected_improveme
 from jobs_ray.belief import Belief, BeliefCache, believe, fit_predictor
 from jobs_ray.parameters import Array
 from jobs_ray.predictor import Predictor
-from jobs_ray.settings import Settings
 from jobs_ray.space import SearchSpace
+from jobs_ray.surrogate import MAX_POINTS
 from jobs_ray.trials import Phase, Trial, TrialStatus
 
 _SEQUENCE = 64  # length of the space-filling sequence that starts a search
@@ -38,7 +39,8 @@ class Chooser:
     predictor: Predictor
     points: Array
     candidates: Array | None
-    settings: Settings
+    seed: int
+    max_t: float | None
     trials: Sequence[Trial]
     asked: int
     cache: BeliefCache
@@ -61,11 +63,11 @@ class Chooser:
         rivals = promotable(self.trials)
         if not rivals:
             return None
-        max_t = horizon(self.settings, self.trials)
-        if by_last_value or self.quick or not fit_predictor(self.space, self.trials, self.predictor, max_t, self.cache):
+        if by_last_value or self.quick or not self._has_predictor():
             # before the predictor stands the surrogate holds values of an early time, which no final compares with
             return max(rivals, key=lambda t: t.curve.value[-1])
         belief = self._belief()
+        rivals = nlargest(MAX_POINTS, rivals, key=lambda t: belief.values[t.trial_id][0])
         mean, stddev = belief.posterior(self.space.features(np.array([t.x for t in rivals])))
         finals = [t.final for t in self.trials if t.final is not None]
         if not finals:
@@ -78,7 +80,7 @@ class Chooser:
             free = self._free_candidates()
             return np.asarray(free[int(self._rng().integers(len(free)))])
         if self.asked < _SEQUENCE:  # one sequence for all asks, so that together they fill the space
-            rng = np.random.default_rng([self.settings.seed, 0])
+            rng = np.random.default_rng([self.seed, 0])
             return np.asarray(self.space.sample(_SEQUENCE, rng, sparsity=LEARN_SPARSITY)[self.asked])
         return np.asarray(self.space.sample(1, self._rng())[0])
 
@@ -99,19 +101,14 @@ class Chooser:
         free = [row for row in candidates if tuple(row.tolist()) not in asked]
         return np.array(free) if free else candidates
 
+    def _has_predictor(self) -> bool:
+        return fit_predictor(self.space, self.trials, self.predictor, self.max_t, self.cache) is not None
+
     def _belief(self) -> Belief:
-        max_t = horizon(self.settings, self.trials)
-        return believe(self.space, self.trials, self.predictor, max_t, self.cache)
+        return believe(self.space, self.trials, self.predictor, self.max_t, self.cache)
 
     def _rng(self) -> np.random.Generator:
-        return np.random.default_rng([self.settings.seed, 1 + self.asked])
-
-
-def horizon(settings: Settings, trials: Sequence[Trial]) -> float | None:
-    """Length of a full run: as set, or the longest completed one seen; None while unknown."""
-    if settings.max_t is not None:
-        return settings.max_t
-    return max((t.curve.last_t for t in trials if t.completed), default=None)
+        return np.random.default_rng([self.seed, 1 + self.asked])
 
 
 def promotable(trials: Sequence[Trial]) -> list[Trial]:

@@ -23,10 +23,11 @@ import numpy as np
 
 from jobs_ray.belief import BeliefCache, predict
 from jobs_ray.budget import Budget, ledger
-from jobs_ray.policy import Policy, situation
+from jobs_ray.policy import Policy
 from jobs_ray.predictor import Prediction, Predictor, ScalingLawPredictor
 from jobs_ray.records import from_state, to_state
 from jobs_ray.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
+from jobs_ray.situation import horizon, situation
 from jobs_ray.space import SearchSpace
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 
@@ -109,7 +110,7 @@ class JoBSOptimizer:
 
     def propose(self, *, full: bool = False, quick: bool = False) -> Suggestion | _Finished | None:
         """What `ask` would answer, changing nothing. `quick=True`: no model, a space-filling point at once."""
-        action = self._policy.decide(self.settings, self._view(), self._asked, self._cache, full=full, quick=quick)
+        action = self._policy.decide(self.settings, self._trials, self._asked, self._cache, full=full, quick=quick)
         if action is None or isinstance(action, _Finished):
             return action
         if action.promotes is not None:
@@ -150,7 +151,7 @@ class JoBSOptimizer:
         """Remove a trial that never reported, as if it had not been asked for."""
         trial = self._trials.get(trial_id)
         if trial is not None and trial.steps == 0 and trial.running:
-            if self._trials.latest() is trial:
+            if next(self._trials.newest(), None) is trial:
                 self._asked -= 1
             self._trials.remove(trial_id)
 
@@ -171,9 +172,7 @@ class JoBSOptimizer:
         source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
         trial = trial.report(float(t), number, source, restarted=restarted)
         self._trials.put(trial)
-        stop, grant = self._policy.after_report(
-            self.settings, trial, self._view(), self._asked, self.max_t, self._cache
-        )
+        stop, grant = self._policy.after_report(self.settings, trial, self._trials, self._cache)
         if grant != trial.grant:
             self._trials.put(replace(trial, grant=grant, phase=Phase.CONFIRM))
         return Decision.STOP if stop else Decision.CONTINUE
@@ -219,11 +218,11 @@ class JoBSOptimizer:
     @property
     def max_t(self) -> float | None:
         """Length of a full run: as set, or the longest completed trial so far."""
-        return self.settings.max_t or self._trials.longest
+        return horizon(self.settings, self._trials)
 
     @property
     def budget(self) -> Budget:
-        return ledger(self._trials.values(), self.settings.budget, self.max_t)
+        return ledger(self._trials, self.settings.budget, self.max_t)
 
     @property
     def budget_spent(self) -> float:
@@ -233,7 +232,7 @@ class JoBSOptimizer:
     @property
     def phase(self) -> Phase:
         """Phase of the latest trial."""
-        latest = self._trials.latest()
+        latest = next(self._trials.newest(), None)
         return latest.phase if latest else Phase.LEARN
 
     def prediction(self, trial_id: str) -> Prediction | None:
@@ -246,7 +245,7 @@ class JoBSOptimizer:
 
     def recommendation(self) -> Recommendation | None:
         """The best confirmed configuration; before any is confirmed the best predicted one; None without values."""
-        found = self._policy.recommend(self.settings, self._view(), self._cache)
+        found = self._policy.recommend(self.settings, self._trials, self._cache)
         if found is None:
             return None
         trial, mean, stddev = found
@@ -257,7 +256,8 @@ class JoBSOptimizer:
         """The split of the budget as it stands, plain data; None while the length of a full run is unknown."""
         if self.max_t is None:
             return None
-        now = situation(self._policy, self.settings, self._view(), self._asked, self.max_t, self._cache)
+        policy = self._policy
+        now = situation(policy.space, policy.predictor, self.settings, self._trials, self.max_t, self._cache)
         return {"max_t": now.max_t, "short_t": now.short_t, **vars(now.plan)}
 
     def predictor_quality(self) -> dict[str, Any] | None:
@@ -298,9 +298,6 @@ class JoBSOptimizer:
     def _own(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A copy that shares no container with anybody; constants of the space are the space's."""
         return self.space.build(self.space.values(config))
-
-    def _view(self) -> list[Trial]:
-        return list(self._trials.values())
 
     def _source_of(self, x: tuple[float, ...], suggestion: Suggestion) -> str | None:
         """The short run that a whole new run promotes: the stopped trial of the same configuration."""

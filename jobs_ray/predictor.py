@@ -24,6 +24,7 @@ against .085 at N = 7), weights exp(score) (over-confident), a third head withou
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -158,11 +159,11 @@ class FittedScalingLaw:
     def predict(self, features: Array, curves: Sequence[LearningCurve]) -> Prediction:
         """Final values `(m,)` for `m x p` features and prefixes; prefixes need not have the same length."""
         mean, stddev = np.empty(len(curves)), np.empty(len(curves))
-        anchors = np.array([self._anchor(curve) for curve in curves])
-        for anchor in np.unique(anchors):
-            rows = np.flatnonzero(anchors == anchor)
-            z_k = np.array([self._value(curves[i], anchor) for i in rows.tolist()])
-            mean[rows], stddev[rows] = self._predict_at(float(anchor), np.asarray(features)[rows], z_k)
+        anchors = [self._anchor_of(curve.t[-1] if curve.t else 0.0) for curve in curves]
+        for anchor in set(anchors):
+            rows = np.array([i for i, own in enumerate(anchors) if own == anchor])
+            z_k = self._prefix_values([curves[i] for i in rows.tolist()], anchor)
+            mean[rows], stddev[rows] = self._predict_at(anchor, np.asarray(features)[rows], z_k)
         return Prediction(*self.scale.to_values(mean, stddev), dof=self._dof)
 
     def cross_validate(self, t: float) -> CrossValidation:
@@ -173,7 +174,7 @@ class FittedScalingLaw:
 
     def _leave_one_out(self, t: float) -> CrossValidation:
         anchor = self._anchor_of(t)
-        heads, z_k, z_T = self._heads(anchor), self._prefix_values(anchor), self._finals()
+        heads, z_k, z_T = self._heads(anchor), self._prefix_values(self.curves, anchor), self._finals()
         singles = [np.array([i]) for i in range(len(z_T))]
         moments = [gp.leave_out(singles) for gp in heads.gps]
         offsets = (z_k, np.zeros_like(z_k))[-len(heads.gps) :]
@@ -223,7 +224,7 @@ class FittedScalingLaw:
         return self._cache[anchor]
 
     def _fit_heads(self, anchor: float) -> _Heads:
-        F, z_k, z_T = self.features, self._prefix_values(anchor), self._finals()
+        F, z_k, z_T = self.features, self._prefix_values(self.curves, anchor), self._finals()
         centre, spread = float(z_k.mean()), float(z_k.std()) or 1.0
         priors, none = _priors(F), np.zeros(len(z_T))
         level = fit_gp(((z_k - centre) / spread)[:, None], F, z_T, none, priors)
@@ -249,20 +250,15 @@ class FittedScalingLaw:
     def _finals(self) -> Array:
         return self.scale.forward(np.array([curve.value[-1] for curve in self.curves]))
 
-    def _prefix_values(self, anchor: float) -> Array:
-        return np.array([self._value(curve, anchor) for curve in self.curves])
-
-    def _value(self, curve: LearningCurve, anchor: float) -> float:
+    def _prefix_values(self, curves: Sequence[LearningCurve], anchor: float) -> Array:
         if anchor == 0.0:
-            return 0.0
-        return float(self.scale.forward(np.array([curve.at(anchor)]))[0])
-
-    def _anchor(self, curve: LearningCurve) -> float:
-        return self._anchor_of(curve.t[-1]) if curve.t else 0.0
+            return np.zeros(len(curves))
+        return self.scale.forward(np.array([curve.at(anchor) for curve in curves]))
 
     def _anchor_of(self, t: float) -> float:
         """The largest anchor up to `t`; 0 (configuration only) before the first."""
-        return max((a for a in self._anchors if a <= t * (1.0 + 1e-9)), default=0.0)
+        known = bisect_right(self._anchors, t * (1.0 + 1e-9))
+        return self._anchors[known - 1] if known else 0.0
 
     @cached_property
     def _anchors(self) -> tuple[float, ...]:

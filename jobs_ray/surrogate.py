@@ -35,6 +35,8 @@ class Surrogate:
     noise: Array
     centre: float
     spread: float
+    rows: NDArray[np.int64]
+    """Which of the observations given it is fitted on, `(n,)`: all of up to `MAX_POINTS`."""
 
     def posterior(self, F: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the noise-free final, `(m,)` each, for `m x p` features."""
@@ -55,7 +57,7 @@ class Surrogate:
         gp = GaussianProcess(
             features, features, z, noise_covariance(features, noise), self.gp.theta, self.centre, self.spread
         )
-        return Surrogate(gp, features, z, noise, self.centre, self.spread)
+        return Surrogate(gp, features, z, noise, self.centre, self.spread, self.rows)
 
 
 def fit_surrogate(F: Array, z: Array, noise: Array) -> Surrogate:
@@ -76,7 +78,7 @@ def fit_surrogate(F: Array, z: Array, noise: Array) -> Surrogate:
     rows = np.argsort(-z, kind="stable")[::every]  # spread evenly over the values, so that both ends are represented
     theta = fit_theta(F[rows], F[rows], (z[rows] - centre) / spread, N[np.ix_(rows, rows)] / spread**2, _priors(F), 30)
     gp = GaussianProcess(F, F, z, N, theta, centre, spread)
-    return Surrogate(gp, F, z, noise, centre, spread)
+    return Surrogate(gp, F, z, noise, centre, spread, kept)
 
 
 def noise_covariance(F: Array, noise: Array) -> Array:

@@ -11,10 +11,12 @@ import copy
 import itertools
 import math
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 
 class Phase(StrEnum):
@@ -49,12 +51,12 @@ class LearningCurve:
             if any(a >= b for a, b in itertools.pairwise(times)):
                 raise ValueError(f"the times of a curve must increase, got {times}")
 
-    @property
+    @cached_property
     def last_t(self) -> float:
         """Largest time reported, failed reports included; 0 for an empty curve."""
         return max((*self.t[-1:], *self.failed_at[-1:]), default=0.0)
 
-    @property
+    @cached_property
     def ends_failed(self) -> bool:
         return bool(self.failed_at) and self.failed_at[-1] == self.last_t
 
@@ -111,20 +113,24 @@ class Trial:
         if self.start < 0 or self.wasted < 0:
             raise ValueError(f"trial {self.trial_id!r} has a negative start or waste")
 
-    @property
+    @cached_property
     def running(self) -> bool:
         return self.status is TrialStatus.RUNNING
 
-    @property
+    @cached_property
     def completed(self) -> bool:
         return self.status is TrialStatus.COMPLETED
 
     @property
+    def kind(self) -> Kind:
+        return Kind(self.phase, self.grant, self.charged, self.running, self.completed)
+
+    @cached_property
     def final(self) -> float | None:
         """The confirmed value: the last one of a completed trial."""
         return self.curve.value[-1] if self.completed and self.curve.value else None
 
-    @property
+    @cached_property
     def steps(self) -> float:
         """Steps trained by this trial so far, in units of `t`."""
         return max(self.curve.last_t - self.start, 0.0) + self.wasted
@@ -148,16 +154,27 @@ class Trial:
         return replace(self, curve=curve.add(t, value), start=start, wasted=wasted)
 
 
+class Kind(NamedTuple):
+    """What the rule of the phases distinguishes trials by."""
+
+    phase: Phase
+    grant: float | None
+    charged: bool
+    running: bool
+    completed: bool
+
+
 class TrialTable(Mapping[str, Trial]):
     """Trials by id, in the order asked.
 
-    An ended trial never changes, so its steps and length are added up once: a report's answer must not take longer at
-    5,000 trials than at five.
+    An ended trial never changes, so it is counted and added up once: neither a report's answer nor the ledger may take
+    longer at 5,000 trials than at five.
     """
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
         self._all: dict[str, Trial] = {}
         self._running: dict[str, None] = {}
+        self._ended: Counter[Kind] = Counter()
         self._ended_steps = 0.0
         self._ended_trained = 0
         self.longest: float | None = None
@@ -175,6 +192,7 @@ class TrialTable(Mapping[str, Trial]):
             self._running[name] = None
             return
         self._running.pop(name, None)
+        self._ended[trial.kind] += 1
         if trial.charged:
             self._ended_steps += trial.steps
             self._ended_trained += bool(trial.curve.last_t)
@@ -186,20 +204,28 @@ class TrialTable(Mapping[str, Trial]):
         del self._running[trial_id]
         del self._all[trial_id]
 
+    def running(self) -> list[Trial]:
+        """The trials in flight, in the order asked."""
+        return [self._all[name] for name in self._running]
+
+    def kinds(self) -> Counter[Kind]:
+        """How many trials there are of each kind."""
+        return self._ended + Counter(trial.kind for trial in self.running())
+
     def spent(self, max_t: float | None) -> float:
-        """As `budget.ledger` has it, in full-run equivalents, walking the running trials only."""
-        running = [self._all[name] for name in self._running if self._all[name].charged]
+        """Full-run equivalents trained; without `max_t` every trial that reported counts as one."""
+        running = [trial for trial in self.running() if trial.charged]
         if max_t is None:
             return float(self._ended_trained + sum(bool(trial.curve.last_t) for trial in running))
         return (self._ended_steps + sum(trial.steps for trial in running)) / max_t
 
-    def latest(self) -> Trial | None:
-        """The trial asked for last; None before the first."""
-        return next((trial for trial in reversed(self._all.values()) if trial.charged), None)
+    def newest(self) -> Iterator[Trial]:
+        """The trials asked for, the last one first; observations given are not among them."""
+        return (trial for trial in reversed(self._all.values()) if trial.charged)
 
     def copy(self) -> TrialTable:
         twin = copy.copy(self)
-        twin._all, twin._running = dict(self._all), dict(self._running)
+        twin._all, twin._running, twin._ended = dict(self._all), dict(self._running), self._ended.copy()
         return twin
 
     def values(self) -> ValuesView[Trial]:

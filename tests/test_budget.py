@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs_ray.budget import Allocation, Budget, allocate, first_short_t, ledger, optimal_num_full, outstanding_steps
-from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus
+from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 
 MANY = settings(max_examples=100, deadline=None, derandomize=True)
 
@@ -22,6 +22,21 @@ def trial(*times: float, **kwargs: Any) -> Trial:
     return Trial(
         **({"trial_id": "a", "config": {}, "x": (), "phase": Phase.LEARN, "grant": 5.0, "curve": curve} | kwargs)
     )
+
+
+def table(trials: list[Trial]) -> TrialTable:
+    return TrialTable(replace(trial, trial_id=str(i)) for i, trial in enumerate(trials))
+
+
+def walked(trials: list[Trial], max_t: float | None) -> tuple[float, float]:
+    """The oracle: spent and committed, trial by trial."""
+    spent = committed = 0.0
+    for one in (t for t in trials if t.charged):
+        cost = one.steps / max_t if max_t else float(bool(one.curve.last_t))
+        outstanding = outstanding_steps(one, max_t) / max_t if max_t else 1.0 - cost
+        spent += cost
+        committed += cost + (outstanding if one.running else 0.0)
+    return spent, committed
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
@@ -36,14 +51,14 @@ def test_the_ledger_by_hand() -> None:
         trial(5.0, 10.0, start=5.0, grant=10.0, status=TrialStatus.COMPLETED),
         trial(10.0, charged=False, status=TrialStatus.COMPLETED),
     ]
-    money = ledger(trials, 4.0, 10.0)
+    money = ledger(table(trials), 4.0, 10.0)
     assert money.spent == pytest.approx(0.3 + 0.5 + 0.6 + 0.5)
     assert money.committed == pytest.approx(money.spent + 0.2)
     assert money.left == pytest.approx(4.0 - money.committed)
 
 
 def test_an_overrun_is_charged() -> None:
-    assert ledger([trial(7.0, status=TrialStatus.STOPPED)], 4.0, 10.0).spent == pytest.approx(0.7)
+    assert ledger(table([trial(7.0, status=TrialStatus.STOPPED)]), 4.0, 10.0).spent == pytest.approx(0.7)
     assert outstanding_steps(trial(7.0), 10.0) == 0.0
 
 
@@ -57,12 +72,32 @@ def test_what_a_running_trial_may_still_take(running: Trial, expected: float) ->
 
 def test_failed_reports_are_charged() -> None:
     failed = replace(trial(), curve=LearningCurve((1.0,), (2.0,), (2.0,)), status=TrialStatus.FAILED)
-    assert ledger([failed], None, 10.0).spent == pytest.approx(0.2)
+    assert ledger(table([failed]), None, 10.0).spent == pytest.approx(0.2)
 
 
 def test_without_a_length_every_trial_counts_one() -> None:
-    money = ledger([trial(3.0, status=TrialStatus.STOPPED), trial(grant=None)], 5.0, None)
+    money = ledger(table([trial(3.0, status=TrialStatus.STOPPED), trial(grant=None)]), 5.0, None)
     assert (money.spent, money.committed) == (1.0, 2.0)
+
+
+@MANY
+@given(
+    st.lists(
+        st.builds(
+            trial,
+            st.sampled_from([1.0, 3.0, 8.0]),
+            status=st.sampled_from(TrialStatus),
+            grant=st.sampled_from([None, 5.0, 10.0]),
+            start=st.sampled_from([0.0, 1.0]),
+            wasted=st.sampled_from([0.0, 2.0]),
+            charged=st.booleans(),
+        )
+    ),
+    st.sampled_from([None, 10.0]),
+)
+def test_the_ledger_agrees_with_a_walk_over_all_trials(trials: list[Trial], max_t: float | None) -> None:
+    money = ledger(table(trials), 4.0, max_t)
+    assert (money.spent, money.committed) == pytest.approx(walked(trials, max_t))
 
 
 def test_a_budget_affords_exactly_what_is_left() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jobs_ray.budget import ledger
 from jobs_ray.optimizer import FINISHED, Decision, JoBSOptimizer, Suggestion
 from jobs_ray.parameters import Categorical, Integer, Mixture
-from jobs_ray.trials import TrialStatus
+from jobs_ray.trials import TrialStatus, TrialTable
 
 SEQUENCES = int(os.environ.get("JOBS_RAY_FUZZ", "150"))
 TOLERANCE = 1e-9
@@ -345,4 +345,4 @@ def test_the_ledger_of_the_shadow_counts_what_is_trained_again() -> None:
     for t in (1.0, 2.0, 3.0, 2.0):
         shadow.report(t)
     assert (shadow.steps, shadow.excess, shadow.last) == (4.0, 2.0, 2.0)
-    assert ledger([], 5.0, 5.0).left == 5.0
+    assert ledger(TrialTable(), 5.0, 5.0).left == 5.0

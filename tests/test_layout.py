@@ -27,10 +27,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "surrogate": {"gp"},
     "acquisition": {"parameters", "space", "surrogate"},
 }
-MIDDLE = set(MAY_IMPORT) | {"belief", "chooser", "policy"}  # these three: anything of the core but the optimiser
+MIDDLE = set(MAY_IMPORT) | {"belief", "chooser", "situation", "policy"}  # anything but the optimiser
 MAY_IMPORT |= {
-    "belief": MIDDLE - {"chooser", "policy"},
-    "chooser": MIDDLE - {"policy"},
+    "belief": MIDDLE - {"chooser", "situation", "policy"},
+    "chooser": MIDDLE - {"situation", "policy"},
+    "situation": MIDDLE - {"chooser", "policy"},
     "policy": MIDDLE,
     "optimizer": MIDDLE | {"summary"},
     "summary": {"trials", "optimizer"},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs_ray.budget import ledger
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 
 
@@ -168,7 +168,7 @@ def test_only_a_completed_trial_has_a_final() -> None:
 
 def test_a_table_adds_up_what_the_ledger_walks() -> None:
     table = TrialTable()
-    assert (table.spent(4.0), table.spent(None), table.longest, table.latest()) == (0.0, 0.0, None, None)
+    assert (table.spent(4.0), table.spent(None), table.longest, list(table.newest())) == (0.0, 0.0, None, [])
     first, second = (Trial(name, {}, (), Phase.SEARCH, None) for name in "ab")
     given = Trial("g", {}, (), Phase.LEARN, None, TrialStatus.COMPLETED, LearningCurve((9.0,), (1.0,)), charged=False)
     for trial in (first, second, given):
@@ -177,10 +177,11 @@ def test_a_table_adds_up_what_the_ledger_walks() -> None:
         table.put(trial)
     table.put(dataclasses.replace(table["a"], status=TrialStatus.COMPLETED))
     assert table.longest == 9.0
-    assert table.latest() is second
+    assert list(table.newest()) == [second, table["a"]]
+    assert table.running() == [second]
+    assert table.kinds() == Counter(trial.kind for trial in table.values())
     assert list(table) == ["a", "b", "g"]
-    for max_t in (4.0, None):
-        assert table.spent(max_t) == ledger(table.values(), None, max_t).spent
+    assert (table.spent(4.0), table.spent(None)) == (0.75, 1.0)
     with pytest.raises(ValueError, match="'a' has ended"):
         table.put(first)
     with pytest.raises(KeyError):

@@ -13,7 +13,7 @@ from ray.tune import Callback
 from ray.tune.utils import flatten_dict
 
 from jobs_ray.optimizer import Decision, Phase
-from jobs_ray.policy import JUDGED
+from jobs_ray.situation import JUDGED
 from jobs_ray.tune import preflight, rendezvous
 from jobs_ray.tune.searcher import JoBSSearcher
 
