@@ -14,7 +14,7 @@ from jobs_ray.parameters import Array
 from jobs_ray.predictor import MIN_FULL, FittedPredictor, Predictor
 from jobs_ray.scale import Scale, choose_scale
 from jobs_ray.space import SearchSpace
-from jobs_ray.surrogate import Surrogate, fit_surrogate
+from jobs_ray.surrogate import Surrogate, fit_surrogate, informative, winsorised
 from jobs_ray.trials import LearningCurve, Trial, TrialStatus
 
 MAX_FULL = 100  # full runs that the predictor learns from, the newest: keeps a fit below 0.2 s
@@ -100,12 +100,14 @@ def believe(
     mean, stddev = (np.array([values[t.trial_id][i] for t in known]) for i in (0, 1))
     scale = choose_scale("auto", mean)
     z, sd = scale.from_values(mean, stddev)
-    X = np.array([t.x for t in (*known, *failed)])
     spread = float(z.std()) or 1.0
     noise = np.concatenate([sd**2, np.full(len(failed), (_FAILED_NOISE * spread) ** 2)])
-    z = np.concatenate([z, np.full(len(failed), float(z.min()))])
-    surrogate = fit_surrogate(space.features(X), z, noise)
-    best = float(surrogate.posterior(surrogate.F[surrogate.rows < len(known)])[0].max())
+    z = winsorised(np.concatenate([z, np.full(len(failed), float(z.min()))]))
+    rows = informative(z)
+    points = [*known, *failed]
+    features = space.features(np.array([points[row].x for row in rows]))
+    surrogate = fit_surrogate(features, z[rows], noise[rows])
+    best = float(surrogate.posterior(features[rows < len(known)])[0].max())
     pending = [t.x for t in seen if t.running and not t.curve.value]
     if pending:
         surrogate = surrogate.with_pending(space.features(np.array(pending)))

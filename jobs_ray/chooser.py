@@ -48,9 +48,8 @@ class Chooser:
 
     def new(self, phase: Phase, steps: float | None) -> Action:
         """A new configuration: a given point, a space-filling one in LEARN, else by expected improvement."""
-        asked_for = {t.x for t in self.trials}
-        given = [point for point in self.points if tuple(point.tolist()) not in asked_for]
-        if given:
+        given = self._not_asked(self.points)
+        if len(given):
             x = given[0]
         elif phase is Phase.LEARN or self.quick or not any(t.curve.value for t in self.trials):
             x = self._space_filling()
@@ -91,15 +90,18 @@ class Chooser:
         X = np.array([t.x for t in self.trials])
         if self.candidates is not None:
             return best_of(space, belief.surrogate, belief.best, self._free_candidates())
-        order = np.argsort([-belief.values.get(t.trial_id, (-math.inf,))[0] for t in self.trials], kind="stable")
-        return maximise(space, belief.surrogate, belief.best, X[order[:_GOOD]], X, self._rng())
+        good = nlargest(_GOOD, self.trials, key=lambda t: belief.values.get(t.trial_id, (-math.inf,))[0])
+        return maximise(space, belief.surrogate, belief.best, np.array([t.x for t in good]), X, self._rng())
 
     def _free_candidates(self) -> Array:
         candidates = self.candidates
         assert candidates is not None
-        asked = {t.x for t in self.trials}
-        free = [row for row in candidates if tuple(row.tolist()) not in asked]
-        return np.array(free) if free else candidates
+        free = self._not_asked(candidates)
+        return free if len(free) else candidates
+
+    def _not_asked(self, points: Array) -> Array:
+        asked = {t.x for t in self.trials} if len(points) else set()
+        return points[[tuple(point.tolist()) not in asked for point in points]]
 
     def _has_predictor(self) -> bool:
         return fit_predictor(self.space, self.trials, self.predictor, self.max_t, self.cache) is not None

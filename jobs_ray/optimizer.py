@@ -213,7 +213,7 @@ class JoBSOptimizer:
     @property
     def trials(self) -> Mapping[str, Trial]:
         """Every trial by id, in the order asked; values maximised."""
-        return dict(self._trials)
+        return self._trials.copy()
 
     @property
     def max_t(self) -> float | None:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from jobs_ray.gp import Array, GaussianProcess, LogNormal, Priors, distance, fit_theta, matern52, standardisation
 
-MAX_POINTS = 256  # above, the best half and the newest are kept: one `ask` costs the same at 500 trials and at 5,000
-_FIT_POINTS = 200  # hyperparameters are fitted on at most so many: four numbers need no more
+MAX_POINTS = 192  # above, the best half and the newest are kept: one `ask` costs the same at 500 trials and at 5,000
+_FIT_POINTS = 96  # hyperparameters are fitted on at most so many: four numbers need no more
 _WINSOR = 3.0
 _FIRST = 8  # points that are space-filling at least
 _SHARED = 0.9  # share of a prediction's variance that neighbours have in common
@@ -35,8 +35,6 @@ class Surrogate:
     noise: Array
     centre: float
     spread: float
-    rows: NDArray[np.int64]
-    """Which of the observations given it is fitted on, `(n,)`: all of up to `MAX_POINTS`."""
 
     def posterior(self, F: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the noise-free final, `(m,)` each, for `m x p` features."""
@@ -57,11 +55,11 @@ class Surrogate:
         gp = GaussianProcess(
             features, features, z, noise_covariance(features, noise), self.gp.theta, self.centre, self.spread
         )
-        return Surrogate(gp, features, z, noise, self.centre, self.spread, self.rows)
+        return Surrogate(gp, features, z, noise, self.centre, self.spread)
 
 
 def fit_surrogate(F: Array, z: Array, noise: Array) -> Surrogate:
-    """Fit on `n x p`, `(n,)`, `(n,)`, in the order asked; n >= 1.
+    """Fit on `n x p`, `(n,)`, `(n,)`; n >= 1. What it costs grows with n cubed: see `informative`.
 
     Raises ValueError on shapes that do not match or non-finite data.
     """
@@ -69,16 +67,13 @@ def fit_surrogate(F: Array, z: Array, noise: Array) -> Surrogate:
         raise ValueError(f"expected as many rows as values and noises, got {len(F)}, {len(z)}, {len(noise)}")
     if not (np.all(np.isfinite(F)) and np.all(np.isfinite(z)) and np.all(noise >= 0)):
         raise ValueError("features and values must be finite, noise variances >= 0")
-    z = _winsorised(z)
-    kept = _kept(z)
-    F, z, noise = F[kept], z[kept], noise[kept]
     centre, spread = standardisation(z)
     N = noise_covariance(F, noise)
     every = max(1, math.ceil(len(z) / _FIT_POINTS))
     rows = np.argsort(-z, kind="stable")[::every]  # spread evenly over the values, so that both ends are represented
     theta = fit_theta(F[rows], F[rows], (z[rows] - centre) / spread, N[np.ix_(rows, rows)] / spread**2, _priors(F), 30)
     gp = GaussianProcess(F, F, z, N, theta, centre, spread)
-    return Surrogate(gp, F, z, noise, centre, spread, kept)
+    return Surrogate(gp, F, z, noise, centre, spread)
 
 
 def noise_covariance(F: Array, noise: Array) -> Array:
@@ -93,8 +88,8 @@ def noise_covariance(F: Array, noise: Array) -> Array:
     return covariance
 
 
-def _winsorised(z: Array) -> Array:
-    """Diverged runs pulled in: a value far below the median says "bad" and nothing of how the good ones differ.
+def winsorised(z: Array) -> Array:
+    """Diverged runs of `(n,)` in the order asked pulled in: far below the median says "bad" and no more than that.
 
     The median of the first points, which fill the space: that of all moves up to the best as the search closes in, and
     then every value but the best looked alike, the unknown too, and the search never left its first good region.
@@ -105,7 +100,8 @@ def _winsorised(z: Array) -> Array:
     return np.maximum(z, middle - _WINSOR * max(float(np.max(z)) - middle, 1e-12))
 
 
-def _kept(z: Array) -> NDArray[np.int64]:
+def informative(z: Array) -> NDArray[np.int64]:
+    """The rows of `(n,)` in the order asked that are worth their cost: the best and the newest, `MAX_POINTS` in all."""
     if len(z) <= MAX_POINTS:
         return np.arange(len(z))
     best = np.argsort(-z, kind="stable")[: MAX_POINTS // 2]
