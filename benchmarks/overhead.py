@@ -180,7 +180,7 @@ def soak(trials: int) -> None:
     Prints time per trial and memory of the process over windows of a tenth of the trials.
     """
     searcher = JoBSSearcher(SPACE, "loss", "min", max_t=REPORTS, seed=0, steps_key="steps")
-    start, begin = time.perf_counter(), 0
+    start, start_cpu, begin = time.perf_counter(), time.process_time(), 0
     for i in range(trials):
         config = searcher.suggest(f"t{i}")
         if not isinstance(config, dict):
@@ -195,13 +195,15 @@ def soak(trials: int) -> None:
         if (i + 1) % max(trials // 10, 1) == 0:
             elapsed = time.perf_counter() - start
             memory = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-            each = 1e3 * elapsed / (i + 1 - begin)
+            cpu = time.process_time() - start_cpu
+            wall, used = 1e3 * elapsed / (i + 1 - begin), 1e3 * cpu / (i + 1 - begin)
             saving = 1e3 * seconds_to_save(searcher)
             print(
-                f"trials {begin:5}-{i + 1:5}: {each:6.1f} ms/trial, {memory:5.0f} MiB, saving {saving:4.0f} ms",
+                f"trials {begin:5}-{i + 1:5}: {wall:6.1f} ms/trial ({used:5.1f} ms cpu), "
+                f"{memory:5.0f} MiB, saving {saving:4.0f} ms",
                 flush=True,
             )
-            start, begin = time.perf_counter(), i + 1
+            start, start_cpu, begin = time.perf_counter(), time.process_time(), i + 1
 
 
 def main() -> None:

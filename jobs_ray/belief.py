@@ -18,6 +18,7 @@ from jobs_ray.surrogate import Surrogate, fit_surrogate, informative, winsorised
 from jobs_ray.trials import LearningCurve, Trial, TrialStatus
 
 MAX_FULL = 100  # full runs that the predictor learns from, the newest: keeps a fit below 0.2 s
+_BATCH = 10  # beyond, one more full run tells little, and each fit means predicting every short run anew
 _FAILED_NOISE = 0.5  # sd of a failed run's stand-in value, in spreads of the values: "bad here", not how bad
 
 
@@ -53,7 +54,9 @@ def fit_predictor(
     space: SearchSpace, trials: Sequence[Trial], predictor: Predictor, max_t: float | None, cache: BeliefCache
 ) -> FittedPredictor | None:
     """The predictor learned from the full runs; None while there are fewer than three."""
-    full = [t for t in trials if t.final is not None and len(t.curve.t) > 1][-MAX_FULL:]
+    full = [t for t in trials if t.final is not None and len(t.curve.t) > 1]
+    if len(full) > MAX_FULL:
+        full = full[: len(full) - len(full) % _BATCH][-MAX_FULL:]
     if max_t is None or len(full) < MIN_FULL:
         return None
     key = tuple(f"{t.trial_id}:{len(t.curve.t)}" for t in full)
