@@ -87,9 +87,9 @@ class Chooser:
         belief, space = self._belief(), self.space
         if belief.surrogate is None:
             return self._space_filling()
-        X = np.array([t.x for t in self.trials])
         if self.candidates is not None:
             return best_of(space, belief.surrogate, belief.best, self._free_candidates())
+        X = np.array([t.x for t in self.trials])
         good = nlargest(_GOOD, self.trials, key=lambda t: belief.values.get(t.trial_id, (-math.inf,))[0])
         return maximise(space, belief.surrogate, belief.best, np.array([t.x for t in good]), X, self._rng())
 
