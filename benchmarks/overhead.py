@@ -166,6 +166,28 @@ def run(name: str, trials: int, concurrent: int, reuse: bool) -> dict[str, float
     }
 
 
+def show(row: dict[str, Any]) -> None:
+    suggest = f"{row['suggest_median_ms']:.1f} / {row['suggest_longest_ms']:.1f}"
+    actors = f"{'reused' if row['reused'] else 'fresh'}: {row['actors']}"
+    wall = f"{row['s_per_trial']:8.3f} {row['cpu_ms_per_trial']:7.0f}"
+    print(
+        f"{row['searcher']:16} {actors:12} {wall} {suggest:>18} {row['none']:5} "
+        f"{row['result_longest_ms']:10.1f} {row['gap_longest_ms']:8.0f}",
+        flush=True,
+    )
+
+
+def compare(rows: list[dict[str, Any]]) -> None:
+    """Wall time over that of Optuna in the same round: the mean of the rounds and its standard error."""
+    walls: dict[str, list[float]] = {}
+    for row in rows:
+        walls.setdefault(row["searcher"], []).append(row["s_per_trial"])
+    for name in walls.keys() - {"optuna"} if "optuna" in walls else ():
+        ratios = [ours / theirs for ours, theirs in zip(walls[name], walls["optuna"], strict=True)]
+        error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
+        print(f"{name} / optuna: {statistics.mean(ratios):.3f} +- {error:.3f} ({len(ratios)} rounds)", flush=True)
+
+
 def seconds_to_save(searcher: JoBSSearcher) -> float:
     """What Ray's loop waits for every 10 s."""
     with tempfile.TemporaryDirectory() as folder:
@@ -221,21 +243,15 @@ def main() -> None:
         return
     ray.init("local", num_cpus=args.concurrent, include_dashboard=False, log_to_driver=False)
     run("basic", args.concurrent, args.concurrent, True)  # warms Ray's workers up, not counted
+    timings = f"{'s/trial':>8} {'cpu ms':>7} {'suggest ms':>18} {'none':>5} {'result ms':>10} {'gap ms':>8}"
+    print(f"{'searcher':16} {'actors':12} {timings}", flush=True)
     rows = []
     for actors in args.actors.split(","):
         for _ in range(args.rounds):
             for name in args.searchers.split(","):
                 rows.append(run(name, args.trials, args.concurrent, actors == "reused"))
-    timings = f"{'s/trial':>8} {'cpu ms':>7} {'suggest ms':>18} {'none':>5} {'result ms':>10} {'gap ms':>8}"
-    print(f"{'searcher':16} {'actors':12} {timings}")
-    for row in rows:
-        suggest = f"{row['suggest_median_ms']:.1f} / {row['suggest_longest_ms']:.1f}"
-        actors = f"{'reused' if row['reused'] else 'fresh'}: {row['actors']}"
-        wall = f"{row['s_per_trial']:8.3f} {row['cpu_ms_per_trial']:7.0f}"
-        print(
-            f"{row['searcher']:16} {actors:12} {wall} {suggest:>18} {row['none']:5} "
-            f"{row['result_longest_ms']:10.1f} {row['gap_longest_ms']:8.0f}"
-        )
+                show(rows[-1])
+        compare([row for row in rows if row["reused"] == (actors == "reused")])
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
     ray.shutdown()
