@@ -29,6 +29,7 @@ from jobs_ray.records import from_state, to_state
 from jobs_ray.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
 from jobs_ray.situation import horizon, situation
 from jobs_ray.space import SearchSpace
+from jobs_ray.threads import one_blas_thread
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 
 __all__ = ["FINISHED", "Decision", "JoBSOptimizer", "Phase", "Recommendation", "Suggestion"]
@@ -108,6 +109,7 @@ class JoBSOptimizer:
             self.accept(trial_id, suggestion)
         return suggestion
 
+    @one_blas_thread()
     def propose(self, *, full: bool = False, quick: bool = False) -> Suggestion | _Finished | None:
         """What `ask` would answer, changing nothing. `quick=True`: no model, a space-filling point at once."""
         action = self._policy.decide(self.settings, self._trials, self._asked, self._cache, full=full, quick=quick)
@@ -157,6 +159,7 @@ class JoBSOptimizer:
 
     # -- observing ------------------------------------------------------------------------------------------------
 
+    @one_blas_thread()
     def report(self, trial_id: str, t: float, value: float | None, *, restarted: bool = False) -> Decision:
         """One evaluation at `t` (> 0). NaN, infinite or None: a failed observation. Never raises on a bad value.
 
@@ -235,6 +238,7 @@ class JoBSOptimizer:
         latest = next(self._trials.newest(), None)
         return latest.phase if latest else Phase.LEARN
 
+    @one_blas_thread()
     def prediction(self, trial_id: str) -> Prediction | None:
         """Predicted final of a trial, in the user's sign, by the predictor as last fitted; None without one."""
         trial, predictor = self._trials.get(trial_id), self._cache.predictor
@@ -243,6 +247,7 @@ class JoBSOptimizer:
         mean, stddev = predict(self.space, [trial], predictor, self._cache)[trial_id]
         return Prediction(np.array([self.settings.sign * mean]), np.array([stddev]))
 
+    @one_blas_thread()
     def recommendation(self) -> Recommendation | None:
         """The best confirmed configuration; before any is confirmed the best predicted one; None without values."""
         found = self._policy.recommend(self.settings, self._trials, self._cache)
@@ -252,6 +257,7 @@ class JoBSOptimizer:
         config = self._own(trial.config)
         return Recommendation(config, self.settings.sign * mean, stddev, trial.final is not None, trial.trial_id)
 
+    @one_blas_thread()
     def plan(self) -> dict[str, Any] | None:
         """The split of the budget as it stands, plain data; None while the length of a full run is unknown."""
         if self.max_t is None:
@@ -260,6 +266,7 @@ class JoBSOptimizer:
         now = situation(policy.space, policy.predictor, self.settings, self._trials, self.max_t, self._cache)
         return {"max_t": now.max_t, "short_t": now.short_t, **vars(now.plan)}
 
+    @one_blas_thread()
     def predictor_quality(self) -> dict[str, Any] | None:
         """Leave-one-out accuracy of the predictor as last fitted, at short_t; None without one."""
         plan, predictor = self.plan(), self._cache.predictor

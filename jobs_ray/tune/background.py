@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 NOT_READY = object()  # ask again later
 # `suggest` may hold the loop for so long (refilled at half speed while it does not): below the 100 ms that a result may
 # wait, yet enough for most fits. Answering None costs more: with no trial pending, Ray ends actors it could reuse
-_ALLOWANCE_S = 0.08
+_ALLOWANCE_S = 0.06
 _STALE_LIMIT = 1
 _HURRY = 0.1  # part of the time between two suggestions that computing one may take before we are in a hurry
 _SMOOTHING = 0.2  # of the newest in the running means of both
