@@ -90,7 +90,7 @@ def believe(
     seen = [t for t in trials if t.trial_id not in promoted]
     finals = [t for t in seen if t.final is not None]
     partial = [t for t in seen if t.final is None and t.curve.value and not t.curve.ends_failed]
-    failed = [t for t in seen if t.status is TrialStatus.FAILED and t not in partial]
+    failed = [t for t in seen if t.status is TrialStatus.FAILED and (not t.curve.value or t.curve.ends_failed)]
     fitted = fit_predictor(space, trials, predictor, max_t, cache)
     if fitted is not None:
         values = predict(space, partial, fitted, cache)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import nlargest
 
 import numpy as np
@@ -15,7 +16,7 @@ from jobs_ray.parameters import Array
 from jobs_ray.predictor import Predictor
 from jobs_ray.space import SearchSpace
 from jobs_ray.surrogate import MAX_POINTS
-from jobs_ray.trials import Phase, Trial, TrialStatus
+from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 
 _SEQUENCE = 64  # length of the space-filling sequence that starts a search
 _GOOD = 8  # points known to be good whose neighbourhood is searched
@@ -41,10 +42,14 @@ class Chooser:
     candidates: Array | None
     seed: int
     max_t: float | None
-    trials: Sequence[Trial]
+    table: TrialTable
     asked: int
     cache: BeliefCache
     quick: bool
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        return self.table.recalled()
 
     def new(self, phase: Phase, steps: float | None) -> Action:
         """A new configuration: a given point, a space-filling one in LEARN, else by expected improvement."""
@@ -89,7 +94,7 @@ class Chooser:
             return self._space_filling()
         if self.candidates is not None:
             return best_of(space, belief.surrogate, belief.best, self._free_candidates())
-        X = np.array([t.x for t in self.trials])
+        X = np.array([t.x for t in self.table.values()])
         good = nlargest(_GOOD, self.trials, key=lambda t: belief.values.get(t.trial_id, (-math.inf,))[0])
         return maximise(space, belief.surrogate, belief.best, np.array([t.x for t in good]), X, self._rng())
 
@@ -100,7 +105,7 @@ class Chooser:
         return free if len(free) else candidates
 
     def _not_asked(self, points: Array) -> Array:
-        asked = {t.x for t in self.trials} if len(points) else set()
+        asked = {t.x for t in self.table.values()} if len(points) else set()
         return points[[tuple(point.tolist()) not in asked for point in points]]
 
     def _has_predictor(self) -> bool:

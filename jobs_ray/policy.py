@@ -38,9 +38,8 @@ class Policy:
         if _hopeless(trials):
             return wait
         max_t = horizon(settings, trials)
-        rows = list(trials.values())
         chooser = Chooser(
-            self.space, self.predictor, self.points, self.candidates, settings.seed, max_t, rows, asked, cache, quick
+            self.space, self.predictor, self.points, self.candidates, settings.seed, max_t, trials, asked, cache, quick
         )
         if full or max_t is None or short_length(settings, max_t) >= max_t:
             money = ledger(trials, settings.budget, max_t)
@@ -107,7 +106,7 @@ class Policy:
         rest = (max_t - trial.curve.last_t) / max_t
         if now.confirmed > now.due or now.owed == 0 or not now.money.affords(rest):
             return False
-        rows = list(trials.values())
+        rows = trials.recalled()
         predictor = fit_predictor(self.space, rows, self.predictor, max_t, cache)
         if predictor is None:
             return False

@@ -88,7 +88,7 @@ def situation(
     """Everything that the rule of the phases looks at. `max_t`: the horizon."""
     short_t = short_length(settings, max_t)
     if settings.short_t == "auto":
-        fitted = fit_predictor(space, list(trials.values()), predictor, max_t, cache)
+        fitted = fit_predictor(space, trials.recalled(), predictor, max_t, cache)
         short_t = _long_enough(fitted, short_t, max_t)
     short_cost = short_t / max_t
     promotion_cost = 1.0 - short_cost if settings.resume and short_t < max_t else 1.0

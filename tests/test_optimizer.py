@@ -399,6 +399,24 @@ def test_a_bad_point_is_refused_when_it_is_given() -> None:
             make(**{what: [GOOD | {"lr": 1.0}]})
 
 
+def test_what_is_no_longer_recalled_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs_ray.trials.RECALLED", 5)
+    pool = [GOOD | {"lr": lr} for lr in np.geomspace(1e-5, 1e-2, 300).tolist()]
+    asked = search(make(candidates=pool, budget=12.0, short_t=2.0, num_full=3))
+    short = [s.config["lr"] for s in asked if s.steps == 2.0]
+    assert len(asked) > 20
+    assert len(set(short)) == len(short) > 10
+    whole = {"a": Categorical(list("abcdefghij")), "b": Categorical([1, 2, 3, 4, 5, 6])}  # found by moves, not drawn
+    optimizer = JoBSOptimizer(whole, mode="min", max_t=MAX_T, budget=10.0, short_t=2.0, num_full=3, seed=3)
+    seen: list[Suggestion] = []
+    while len(seen) < 50 and isinstance(suggestion := optimizer.ask(f"t{len(seen)}"), Suggestion):
+        seen.append(suggestion)
+        train(optimizer, f"t{len(seen) - 1}", suggestion.config, lambda c, t: c["b"] + ord(c["a"]) / 50 + 1 / t)
+    searched = [(s.config["a"], s.config["b"]) for s in seen if s.phase is Phase.SEARCH]
+    assert len(searched) > 8
+    assert len(set(searched)) == len(searched)
+
+
 def test_only_candidates_are_asked_for_and_none_twice_until_all_were() -> None:
     space = JoBSOptimizer(SPACE, mode="min", seed=0).space
     pool = [space.decode(x) for x in space.sample(60, np.random.default_rng(0))]

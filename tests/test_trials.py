@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from collections import Counter
 from typing import Any
 
@@ -189,3 +190,39 @@ def test_a_table_adds_up_what_the_ledger_walks() -> None:
     twin = table.copy()
     twin.remove("b")
     assert (len(twin), len(table)) == (2, 3)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["put", "report", "complete", "stop", "forget", "copy", "restore"]), max_size=60),
+       st.integers(0, 2**32 - 1))  # fmt: skip
+def test_of_many_trials_the_first_the_newest_the_running_and_the_full_ones_are_recalled(
+    ops: list[str], seed: int
+) -> None:
+    rng = random.Random(seed)
+    table, count = TrialTable(), 0
+    for op in ops:
+        running = [t for t in table.values() if t.running]
+        if op == "put" or not running:
+            table.put(trial(trial_id=f"t{count}"))
+            count += 1
+            continue
+        one = rng.choice(running)
+        if op == "report":
+            table.put(one.report(one.curve.last_t + 1.0, 1.0))
+        elif op == "forget":
+            table.remove(one.trial_id)
+            if rng.random() < 0.5:  # asked for again: now the newest
+                table.put(one)
+        elif op == "copy":
+            table = table.copy()
+        elif op == "restore":
+            table = TrialTable(table.values())
+        else:
+            table.put(dataclasses.replace(one, status=TrialStatus("completed" if op == "complete" else "stopped")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs_ray.trials.RECALLED", 3)
+        recalled = table.recalled()
+    rows = list(table.values())
+    assert recalled == [
+        t for i, t in enumerate(rows) if i < 3 or i >= len(rows) - 3 or t.running or t.final is not None
+    ]
