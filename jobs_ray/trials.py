@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 RECALLED = 500
-"""So many of the first and of the newest trials are looked at for a decision, besides the full runs."""
+"""So many of the first and of the newest trials are looked at for a decision, besides full runs and promotions."""
 
 
 class Phase(StrEnum):
@@ -178,7 +178,7 @@ class TrialTable(Mapping[str, Trial]):
         self._all: dict[str, Trial] = {}
         self._number: dict[str, int] = {}  # in the order asked
         self._running: dict[str, None] = {}
-        self._full: list[Trial] = []
+        self._kept: list[Trial] = []
         self._ended: Counter[Kind] = Counter()
         self._ended_steps = 0.0
         self._ended_trained = 0
@@ -203,8 +203,8 @@ class TrialTable(Mapping[str, Trial]):
         if trial.charged:
             self._ended_steps += trial.steps
             self._ended_trained += bool(trial.curve.last_t)
-        if trial.final is not None:
-            self._full.append(trial)
+        if trial.final is not None or trial.promotes:
+            self._kept.append(trial)
         if trial.completed:
             self.longest = max(self.longest or 0.0, trial.curve.last_t)
 
@@ -232,7 +232,7 @@ class TrialTable(Mapping[str, Trial]):
     def recalled(self) -> list[Trial]:
         """What a decision looks at, in the order asked: all trials, or of more than `2 RECALLED` not all short runs.
 
-        The full runs, the first trials (they fill the space) and the newest stay. A short run passed over for hundreds
+        The full runs and promotions, the first trials (they fill the space) and the newest stay. A short run passed over for hundreds
         of trials is not promoted any more, and weighing it for every suggestion took half of the time at 5,000 trials.
         """
         beyond = len(self._all) - RECALLED
@@ -241,7 +241,7 @@ class TrialTable(Mapping[str, Trial]):
         first = list(itertools.islice(self._all.values(), RECALLED))
         newest = list(itertools.islice(reversed(self._all.values()), RECALLED))[::-1]
         ends = {trial.trial_id for trial in (*first, *newest)}
-        between = [trial for trial in (*self._full, *self.running()) if trial.trial_id not in ends]
+        between = [trial for trial in (*self._kept, *self.running()) if trial.trial_id not in ends]
         return [*first, *sorted(between, key=lambda trial: self._number[trial.trial_id]), *newest]
 
     def newest(self) -> Iterator[Trial]:
@@ -251,7 +251,7 @@ class TrialTable(Mapping[str, Trial]):
     def copy(self) -> TrialTable:
         twin = copy.copy(self)
         twin._all, twin._running, twin._ended = dict(self._all), dict(self._running), self._ended.copy()
-        twin._number, twin._full = dict(self._number), list(self._full)
+        twin._number, twin._kept = dict(self._number), list(self._kept)
         return twin
 
     def values(self) -> ValuesView[Trial]:

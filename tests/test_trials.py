@@ -195,7 +195,7 @@ def test_a_table_adds_up_what_the_ledger_walks() -> None:
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["put", "report", "complete", "stop", "forget", "copy", "restore"]), max_size=60),
        st.integers(0, 2**32 - 1))  # fmt: skip
-def test_of_many_trials_the_first_the_newest_the_running_and_the_full_ones_are_recalled(
+def test_of_many_trials_the_first_the_newest_the_running_and_the_full_runs_are_recalled(
     ops: list[str], seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -203,7 +203,7 @@ def test_of_many_trials_the_first_the_newest_the_running_and_the_full_ones_are_r
     for op in ops:
         running = [t for t in table.values() if t.running]
         if op == "put" or not running:
-            table.put(trial(trial_id=f"t{count}"))
+            table.put(trial(trial_id=f"t{count}", promotes=rng.choice([None, None, "t0"])))
             count += 1
             continue
         one = rng.choice(running)
@@ -224,5 +224,5 @@ def test_of_many_trials_the_first_the_newest_the_running_and_the_full_ones_are_r
         recalled = table.recalled()
     rows = list(table.values())
     assert recalled == [
-        t for i, t in enumerate(rows) if i < 3 or i >= len(rows) - 3 or t.running or t.final is not None
+        t for i, t in enumerate(rows) if i < 3 or i >= len(rows) - 3 or t.running or t.promotes or t.final is not None
     ]
