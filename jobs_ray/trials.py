@@ -232,8 +232,8 @@ class TrialTable(Mapping[str, Trial]):
     def recalled(self) -> list[Trial]:
         """What a decision looks at, in the order asked: all trials, or of more than `2 RECALLED` not all short runs.
 
-        The full runs and promotions, the first trials (they fill the space) and the newest stay. A short run passed over for hundreds
-        of trials is not promoted any more, and weighing it for every suggestion took half of the time at 5,000 trials.
+        Full runs and promotions, the first trials (they fill the space) and the newest stay. A short run passed over
+        for hundreds of trials is not promoted any more, and to weigh it each time took half of the time at 5,000.
         """
         beyond = len(self._all) - RECALLED
         if beyond <= RECALLED:
