@@ -182,8 +182,11 @@ def compare(rows: list[dict[str, Any]]) -> None:
     walls: dict[str, list[float]] = {}
     for row in rows:
         walls.setdefault(row["searcher"], []).append(row["s_per_trial"])
-    for name in walls.keys() - {"optuna"} if "optuna" in walls else ():
-        ratios = [ours / theirs for ours, theirs in zip(walls[name], walls["optuna"], strict=True)]
+    optuna = walls.pop("optuna", None)
+    if optuna is None:
+        return
+    for name, ours in walls.items():
+        ratios = [mine / theirs for mine, theirs in zip(ours, optuna, strict=True)]
         error = statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
         print(f"{name} / optuna: {statistics.mean(ratios):.3f} +- {error:.3f} ({len(ratios)} rounds)", flush=True)
 
