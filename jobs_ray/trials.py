@@ -176,9 +176,8 @@ class TrialTable(Mapping[str, Trial]):
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
         self._all: dict[str, Trial] = {}
-        self._number: dict[str, int] = {}  # in the order asked
         self._running: dict[str, None] = {}
-        self._kept: list[Trial] = []
+        self._kept: set[str] = set()
         self._ended: Counter[Kind] = Counter()
         self._ended_steps = 0.0
         self._ended_trained = 0
@@ -193,8 +192,6 @@ class TrialTable(Mapping[str, Trial]):
         if name in self._all and name not in self._running:
             raise ValueError(f"trial {name!r} has ended; its record does not change any more")
         self._all[name] = trial
-        if name not in self._number:
-            self._number[name] = next(reversed(self._number.values()), 0) + 1
         if trial.running:
             self._running[name] = None
             return
@@ -204,7 +201,7 @@ class TrialTable(Mapping[str, Trial]):
             self._ended_steps += trial.steps
             self._ended_trained += bool(trial.curve.last_t)
         if trial.final is not None or trial.promotes:
-            self._kept.append(trial)
+            self._kept.add(name)
         if trial.completed:
             self.longest = max(self.longest or 0.0, trial.curve.last_t)
 
@@ -212,7 +209,6 @@ class TrialTable(Mapping[str, Trial]):
         """Forgets a trial that runs. Raises KeyError for any other."""
         del self._running[trial_id]
         del self._all[trial_id]
-        del self._number[trial_id]
 
     def running(self) -> list[Trial]:
         """The trials in flight, in the order asked."""
@@ -235,14 +231,14 @@ class TrialTable(Mapping[str, Trial]):
         Full runs and promotions, the first trials (they fill the space) and the newest stay. A short run passed over
         for hundreds of trials is not promoted any more, and to weigh it each time took half of the time at 5,000.
         """
-        beyond = len(self._all) - RECALLED
-        if beyond <= RECALLED:
+        newest_from = len(self._all) - RECALLED
+        if newest_from <= RECALLED:
             return list(self._all.values())
-        first = list(itertools.islice(self._all.values(), RECALLED))
+        first = itertools.islice(self._all.values(), RECALLED)
+        between = itertools.islice(self._all, RECALLED, newest_from)
         newest = list(itertools.islice(reversed(self._all.values()), RECALLED))[::-1]
-        ends = {trial.trial_id for trial in (*first, *newest)}
-        between = [trial for trial in (*self._kept, *self.running()) if trial.trial_id not in ends]
-        return [*first, *sorted(between, key=lambda trial: self._number[trial.trial_id]), *newest]
+        kept = (self._all[name] for name in between if name in self._kept or name in self._running)
+        return [*first, *kept, *newest]
 
     def newest(self) -> Iterator[Trial]:
         """The trials asked for, the last one first; observations given are not among them."""
@@ -251,7 +247,7 @@ class TrialTable(Mapping[str, Trial]):
     def copy(self) -> TrialTable:
         twin = copy.copy(self)
         twin._all, twin._running, twin._ended = dict(self._all), dict(self._running), self._ended.copy()
-        twin._number, twin._kept = dict(self._number), list(self._kept)
+        twin._kept = set(self._kept)
         return twin
 
     def values(self) -> ValuesView[Trial]:
