@@ -10,7 +10,7 @@ DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 # A test of a real cluster may lose to a busy machine once (a process killed late, a heartbeat missed): those of tests/tune
 # and tests/lm are tried twice. The others have one try.
 test: check
-	$(BIN)/python -m pytest -q tests/benchmarks tests/test_*.py
+	$(BIN)/python -m pytest -q --ignore=tests/tune --ignore=tests/lm tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m "not slow" tests/tune
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m "not slow" tests/lm
 
@@ -32,7 +32,7 @@ demo: $(STAMP)
 
 # 10,000 random op sequences against the invariants of the optimiser.
 fuzz: $(STAMP)
-	JOBS_RAY_FUZZ=10000 $(BIN)/python -m pytest -q tests/test_fuzz.py
+	JOBS_RAY_FUZZ=10000 $(BIN)/python -m pytest -q tests/search/test_fuzz.py
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.predictor --data $(DATA)

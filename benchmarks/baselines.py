@@ -84,8 +84,8 @@ def paper_mlp(case: Case) -> Answer:
 
 
 def ours(case: Case) -> Answer:
-    """jobs_ray.predictor.ScalingLawPredictor on the features of the core's own search space."""
-    from jobs_ray.predictor import ScalingLawPredictor
+    """jobs_ray.models.predictor.ScalingLawPredictor on the features of the core's own search space."""
+    from jobs_ray.models.predictor import ScalingLawPredictor
     from jobs_ray.space import SearchSpace
     from jobs_ray.trials import LearningCurve
 

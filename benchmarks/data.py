@@ -185,7 +185,8 @@ def restrict(rows: Array, scope: Scope) -> Array:
 
 def search_space(scope: Scope = "all") -> dict[str, Any]:
     """The space of the tables as a core-API dict; `data` fixes the model side, `model` the (uniform) mixture."""
-    from jobs_ray.space import Categorical, Integer, Mixture, Real  # the core may be absent while only data is wanted
+    from jobs_ray.space import Categorical, Integer, Mixture
+    from jobs_ray.space.search_space import Real  # the core may be absent while only data is wanted
 
     data: dict[str, Any] = {"mixture": Mixture(list(DOMAINS))}
     model: dict[str, Any] = {

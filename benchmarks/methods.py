@@ -56,7 +56,7 @@ def jobs(scope: Scope = "all", *, full: bool = False, plain: bool = False, **set
 
         given: dict[str, Any] = {"resume": True, **settings}
         if plain:
-            from jobs_ray.predictor import LastValuePredictor
+            from jobs_ray.models.prediction import LastValuePredictor
 
             given["predictor"] = LastValuePredictor()
         if problem.candidates is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from jobs_ray.optimizer import FINISHED, Decision, Phase, Suggestion
+from jobs_ray.search.optimizer import FINISHED, Decision, Phase, Suggestion
 
 __all__ = ["FINISHED", "Decision", "HasConfig", "Method", "Phase", "Suggestion"]
 

@@ -4,40 +4,67 @@ The names below are resolved on first use, so that importing the package costs n
 ray, torch or transformers: the core runs where Ray is absent.
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "Real": "space",
-    "Integer": "space",
-    "Categorical": "space",
-    "Mixture": "space",
-    "SearchSpace": "space",
-    "JoBSOptimizer": "optimizer",
-    "Suggestion": "optimizer",
-    "Recommendation": "optimizer",
-    "Decision": "optimizer",
-    "Phase": "optimizer",
-    "FINISHED": "optimizer",
-    "ScalingLawPredictor": "predictor",
-    "Prediction": "predictor",
-    "StateError": "state",
-    "mixture": "tune.domains",
-    "JoBSSearcher": "tune.searcher",
-    "JoBSScheduler": "tune.scheduler",
-    "JoBSCallback": "tune.callback",
-    "recommend": "tune.results",
-}
+from jobs_ray._lazy import lazy
 
-__all__ = list(_HOME)
+if TYPE_CHECKING:
+    from jobs_ray.models.prediction import Prediction
+    from jobs_ray.models.predictor import ScalingLawPredictor
+    from jobs_ray.search.optimizer import JoBSOptimizer
+    from jobs_ray.search.settings import FINISHED, Decision, Recommendation, Suggestion
+    from jobs_ray.space import Categorical, Integer, Mixture, Real, SearchSpace
+    from jobs_ray.trials import Phase, StateError
+    from jobs_ray.tune.callback import JoBSCallback
+    from jobs_ray.tune.mixtures import mixture
+    from jobs_ray.tune.results import recommend
+    from jobs_ray.tune.scheduler import JoBSScheduler
+    from jobs_ray.tune.searcher import JoBSSearcher
+
+__all__ = [
+    "FINISHED",
+    "Categorical",
+    "Decision",
+    "Integer",
+    "JoBSCallback",
+    "JoBSOptimizer",
+    "JoBSScheduler",
+    "JoBSSearcher",
+    "Mixture",
+    "Phase",
+    "Prediction",
+    "Real",
+    "Recommendation",
+    "ScalingLawPredictor",
+    "SearchSpace",
+    "StateError",
+    "Suggestion",
+    "mixture",
+    "recommend",
+]
 __version__ = "0.1.0"
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'jobs_ray' has no attribute {name!r}")
-    return getattr(import_module(f"jobs_ray.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(
+    "jobs_ray",
+    {
+        "Real": "space",
+        "Integer": "space",
+        "Categorical": "space",
+        "Mixture": "space",
+        "SearchSpace": "space",
+        "Phase": "trials",
+        "StateError": "trials",
+        "Prediction": "models.prediction",
+        "ScalingLawPredictor": "models.predictor",
+        "Suggestion": "search.settings",
+        "Recommendation": "search.settings",
+        "Decision": "search.settings",
+        "FINISHED": "search.settings",
+        "JoBSOptimizer": "search.optimizer",
+        "mixture": "tune.mixtures",
+        "JoBSSearcher": "tune.searcher",
+        "JoBSScheduler": "tune.scheduler",
+        "JoBSCallback": "tune.callback",
+        "recommend": "tune.results",
+    },
+)

@@ -13,8 +13,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from jobs_ray.budget import Allocation, allocate, first_short_t, optimal_num_full
 from jobs_ray.lm import demo
+from jobs_ray.search.budget import Allocation, allocate, first_short_t, optimal_num_full
 
 _LM = ("ray", "torch", "transformers", "datasets", "peft", "accelerate")
 _DIM = 19  # of the paper's joint space
@@ -89,9 +89,9 @@ def _report(arguments: argparse.Namespace) -> int:
         raise UsageError('reading an experiment needs ray: pip install "jobs-ray[tune]"')
     if arguments.html is not None and importlib.util.find_spec("plotly") is None:
         raise UsageError('--html needs plotly: pip install "jobs-ray[report]" (without --html the tables work)')
-    from jobs_ray.report import collect
-    from jobs_ray.report_html import write_html
-    from jobs_ray.report_tables import text
+    from jobs_ray.report.collect import collect
+    from jobs_ray.report.html import write_html
+    from jobs_ray.report.tables import text
 
     try:
         found = collect(arguments.experiment)

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobs_ray.optimizer import Decision, JoBSOptimizer, Suggestion
-from jobs_ray.parameters import Categorical, Integer, Mixture, Real
+from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Suggestion
+from jobs_ray.space import Categorical, Integer, Mixture, Real
 
 SPACE: Mapping[str, Any] = {
     "mixture": Mixture(["code", "prose", "maths"], max={"code": 0.7}),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from jobs_ray.parameters import Categorical, Integer, Mixture, Real
+from jobs_ray.space import Categorical, Integer, Mixture, Real
 
 
 @st.composite

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from jobs_ray import cli
-from jobs_ray.budget import allocate, optimal_num_full
 from jobs_ray.lm import demo
+from jobs_ray.search.budget import allocate, optimal_num_full
 
 
 def test_the_command_line_is_light() -> None:

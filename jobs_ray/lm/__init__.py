@@ -3,37 +3,62 @@
 The names are resolved on first use: importing `jobs_ray.lm` imports neither torch nor transformers.
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "Domain": "domains",
-    "DataError": "errors",
-    "TrainingError": "errors",
-    "TaskError": "errors",
-    "Model": "task",
-    "Target": "task",
-    "Task": "task",
-    "Accuracy": "task",
-    "LmEval": "task",
-    "prepare": "packing",
-    "MixturePlan": "mixing",
-    "param_space": "space",
-    "Session": "session",
-    "load": "model",
-    "run": "loop",
-    "trainable": "train",
-    "PruneCheckpoints": "checkpoints",
-}
+from jobs_ray._lazy import lazy
 
-__all__ = list(_HOME)
+if TYPE_CHECKING:
+    from jobs_ray.lm.checkpoints import PruneCheckpoints
+    from jobs_ray.lm.domains import Domain
+    from jobs_ray.lm.errors import DataError, TaskError, TrainingError
+    from jobs_ray.lm.loop import run
+    from jobs_ray.lm.mixing import MixturePlan
+    from jobs_ray.lm.model import load
+    from jobs_ray.lm.packing import prepare
+    from jobs_ray.lm.session import Session
+    from jobs_ray.lm.space import param_space
+    from jobs_ray.lm.task import Accuracy, LmEval, Model, Target, Task
+    from jobs_ray.lm.train import trainable
 
+__all__ = [
+    "Accuracy",
+    "DataError",
+    "Domain",
+    "LmEval",
+    "MixturePlan",
+    "Model",
+    "PruneCheckpoints",
+    "Session",
+    "Target",
+    "Task",
+    "TaskError",
+    "TrainingError",
+    "load",
+    "param_space",
+    "prepare",
+    "run",
+    "trainable",
+]
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'jobs_ray.lm' has no attribute {name!r}")
-    return getattr(import_module(f"jobs_ray.lm.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(
+    "jobs_ray.lm",
+    {
+        "PruneCheckpoints": "checkpoints",
+        "Domain": "domains",
+        "DataError": "errors",
+        "TaskError": "errors",
+        "TrainingError": "errors",
+        "run": "loop",
+        "MixturePlan": "mixing",
+        "load": "model",
+        "prepare": "packing",
+        "Session": "session",
+        "param_space": "space",
+        "Accuracy": "task",
+        "LmEval": "task",
+        "Model": "task",
+        "Target": "task",
+        "Task": "task",
+        "trainable": "train",
+    },
+)

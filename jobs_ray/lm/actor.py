@@ -117,7 +117,7 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Go on from a checkpoint of this very trial, after its actor died."""
-        from jobs_ray.lm.loop import RUN_FILE
+        from jobs_ray.lm.resume import RUN_FILE
 
         if (Path(checkpoint) / RUN_FILE).exists():
             self._restore = self._scratch / "restored"

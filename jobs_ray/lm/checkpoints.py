@@ -36,7 +36,7 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
                 self._delete(Path(trial.checkpoint.path))
 
     def _delete(self, folder: Path) -> None:
-        from jobs_ray.lm.loop import RUN_FILE
+        from jobs_ray.lm.resume import RUN_FILE
 
         if (folder / RUN_FILE).exists():  # never anything but a checkpoint of ours
             shutil.rmtree(folder, ignore_errors=True)

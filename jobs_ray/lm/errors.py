@@ -1,5 +1,7 @@
 """What can go wrong in `lm/`, each with the remedy in its message."""
 
+import math
+
 
 class TaskError(ValueError):
     """The task or a trial's config cannot be trained as written."""
@@ -11,3 +13,10 @@ class DataError(TaskError):
 
 class TrainingError(RuntimeError):
     """A training run failed; the message names the reason and the step."""
+
+
+def finite(value: float, what: str, step: int) -> float:
+    """The value itself. Raises TrainingError when it is NaN or infinite."""
+    if not math.isfinite(value):
+        raise TrainingError(f"{what} is {value} at step {step}; the run diverged (lower lr, or warm up)")
+    return value

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jobs_ray.cluster import state_api_error
 from jobs_ray.lm.errors import TaskError, TrainingError
 from jobs_ray.lm.session import Session
 from jobs_ray.lm.task import Task
@@ -99,15 +100,8 @@ def worker(arguments: dict[str, Any]) -> None:
 
 def _preflight() -> None:
     """Say so when Ray's State API is silent: then a trial stopped from outside keeps its workers' resources."""
-    import ray
-    from ray.util.state import list_placement_groups
-
-    # Without an address the State API asks the machine's *newest* Ray, and when that one goes away this process is
-    # killed with it (seen with several Rays on one machine).
-    address = ray.get_runtime_context().gcs_address
-    try:
-        list_placement_groups(address=address, limit=1, timeout=10, raise_on_missing_output=False)
-    except Exception as error:
+    error = state_api_error(timeout_s=10)
+    if error is not None:
         logger.warning(
             "Ray's State API does not answer (%s). A trial stopped from outside would then leak the placement group "
             "of its workers, and the next trial would hang: install ray[default] and start Ray with its dashboard.",

@@ -7,21 +7,20 @@ checkpoint just written, or None.
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs_ray.lm.errors import TaskError, TrainingError
+from jobs_ray.lm.resume import check_resume
 from jobs_ray.lm.session import Session, pinned_threads
 from jobs_ray.lm.task import Task
 
-Report = Callable[[dict[str, Any], Path | None], None]
-RUN_FILE = "jobs_ray_run.json"  # in a checkpoint: the config and step it belongs to
+if TYPE_CHECKING:
+    from jobs_ray.lm.trainer import Report
 
 
 def run(
@@ -61,7 +60,7 @@ def train(config: Mapping[str, Any], session: Session, report: Report, scratch: 
         trainer = build(config, session, report, scratch, save=save)
         resume = config.get(task.resume_key)
         if resume:
-            _check_resume(Path(resume), config, task)
+            check_resume(Path(resume), config, task)
         try:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -161,33 +160,6 @@ def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
     return TrainingArguments(**{**given, **task.trainer_args})
 
 
-def comparable(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """The part of a config that a resumed run must share with the run it goes on from."""
-    skip = {task.steps_key, task.resume_key}
-    return json.loads(json.dumps({k: v for k, v in config.items() if k not in skip}, sort_keys=True, default=str))  # type: ignore[no-any-return]
-
-
-def _check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task) -> None:
-    if not (checkpoint / RUN_FILE).exists():
-        raise TaskError(f"config[{task.resume_key!r}]={checkpoint} is not a checkpoint of this trainable")
-    saved = json.loads((checkpoint / RUN_FILE).read_text())
-    if saved["config"] != comparable(config, task):
-        raise TaskError(
-            f"the checkpoint {checkpoint} is of another config ({saved['config']}), not of "
-            f"{comparable(config, task)}; a run resumes only its own"
-        )
-    if saved["max_steps"] != task.max_steps:
-        raise TaskError(
-            f"the checkpoint's full run has {saved['max_steps']} steps, the task's {task.max_steps}: "
-            "another learning-rate schedule"
-        )
-    if saved["step"] >= task.granted_steps(config):
-        raise TaskError(
-            f"the checkpoint stands at step {saved['step']}, and the trial is granted "
-            f"{task.granted_steps(config)}: nothing left to train"
-        )
-
-
 def _out_of_memory(error: BaseException) -> bool:
     import torch
 
@@ -195,10 +167,3 @@ def _out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return "out of memory" in text or "can't allocate memory" in text
-
-
-def finite(value: float, what: str, step: int) -> float:
-    """The value itself. Raises TrainingError when it is NaN or infinite."""
-    if not math.isfinite(value):
-        raise TrainingError(f"{what} is {value} at step {step}; the run diverged (lower lr, or warm up)")
-    return value

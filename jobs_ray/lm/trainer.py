@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from jobs_ray.lm import harness, loop, metrics
+from jobs_ray.lm import harness, metrics
+from jobs_ray.lm.errors import finite
 from jobs_ray.lm.layouts import IGNORE
 from jobs_ray.lm.mixing import MixedRows, collate
 from jobs_ray.lm.packing import PackedRows
+from jobs_ray.lm.resume import RUN_FILE, comparable
 from jobs_ray.lm.session import Session
 
+Report = Callable[[dict[str, Any], Path | None], None]
 _RANK_STRIDE = 1_000_003
 
 
@@ -36,7 +39,7 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
         *,
         session: Session,
         config: Mapping[str, Any],
-        report: loop.Report,
+        report: Report,
         save: bool,
         startup: Mapping[str, float],
         **kwargs: Any,
@@ -87,7 +90,7 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
         with torch.no_grad():
             for name, target in self.lm_task.targets().items():
                 loss = self._token_loss(self.session.target[name])
-                loop.finite(loss, f"eval loss on {name!r}", self.state.global_step)
+                finite(loss, f"eval loss on {name!r}", self.state.global_step)
                 if len(self.lm_task.target) > 1:
                     found[f"eval_{name}_loss"] = loss
                 total += target.weight * loss
@@ -133,7 +136,7 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
 class _Reports(TrainerCallback):  # type: ignore[misc]
     """Evaluate every `eval_every` steps and at the end, save when worth it, report, stop at the granted steps."""
 
-    def __init__(self, trainer: MixtureTrainer, report: loop.Report, *, save: bool) -> None:
+    def __init__(self, trainer: MixtureTrainer, report: Report, *, save: bool) -> None:
         self._trainer = trainer
         self._report = report
         self._save = save
@@ -171,7 +174,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
         self._waiting = {
             **metrics,
             "step": step,
-            "train_loss": loop.finite(train_loss, "training loss", step),
+            "train_loss": finite(train_loss, "training loss", step),
             "tokens": plan.tokens(read),
             "epochs": plan.epochs(read),
             "train_seconds": self._trained - self._clock,
@@ -197,12 +200,12 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if args.should_save:
             saved = {
-                "config": loop.comparable(self._trainer.config, self._task),
+                "config": comparable(self._trainer.config, self._task),
                 "step": state.global_step,
                 "max_steps": self._task.max_steps,
                 "metrics": {k: v for k, v in self._waiting.items() if isinstance(v, float | int)},
             }
-            (folder / loop.RUN_FILE).write_text(json.dumps(saved))
+            (folder / RUN_FILE).write_text(json.dumps(saved))
         self._report(self._waiting, folder)
         shutil.rmtree(folder, ignore_errors=True)
         self._clock = time.perf_counter()

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jobs_ray.optimizer import FINISHED
+from jobs_ray.search.optimizer import FINISHED
 
 if TYPE_CHECKING:
-    from jobs_ray.optimizer import JoBSOptimizer
+    from jobs_ray.search.optimizer import JoBSOptimizer
 
 logger = logging.getLogger(__name__)
 

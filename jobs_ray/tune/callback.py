@@ -1,6 +1,6 @@
 """JoBSCallback: what the optimiser knows, in every result and on the terminal.
 
-Ray adds it to each run by itself (see rendezvous.py); `RunConfig(callbacks=[JoBSCallback()])` does the same by hand.
+Ray adds it to each run by itself (see run_context.py); `RunConfig(callbacks=[JoBSCallback()])` does the same by hand.
 It comes before Ray's loggers, so the values it adds to a result appear in Tune's table, TensorBoard, CSV and JSON.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.utils import flatten_dict
 
-from jobs_ray.optimizer import Decision, Phase
-from jobs_ray.situation import JUDGED
-from jobs_ray.tune import preflight, rendezvous
+from jobs_ray.search.optimizer import Decision, Phase
+from jobs_ray.search.progress import JUDGED
+from jobs_ray.tune import preflight, run_context
 from jobs_ray.tune.searcher import JoBSSearcher
 
 _PHASES = list(Phase)
@@ -28,13 +28,13 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
     """
 
     def __init__(self, searcher: JoBSSearcher | None = None, quiet: bool = False) -> None:
-        rendezvous.dismiss_callback()
+        run_context.dismiss_callback()
         self._given = searcher
         self._quiet = quiet
         self._forget()
 
     def _forget(self) -> None:
-        self._crew: rendezvous.Crew | None = None
+        self._run: run_context.RunContext | None = None
         self._phase: Phase | None = None
         self._first_trial: str | None = None
         self._checked = False
@@ -45,16 +45,17 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
     @property
     def searcher(self) -> JoBSSearcher | None:
         """The run's searcher, once known; None in runs without one and when another callback is at work."""
-        if self._crew is None:
+        if self._run is None:
             return None
-        return self._given if self._given is not None else self._crew.searcher
+        joined = self._run.searcher if self._given is None else self._given
+        return joined if isinstance(joined, JoBSSearcher) else None
 
     def setup(self, stop: Any = None, num_samples: int | None = None, **info: Any) -> None:
         """Joins the run that is being set up."""
         self._forget()
-        self._crew = rendezvous.callback_joins(self)
-        if self._crew is not None and self._crew.num_samples is None:
-            self._crew.num_samples = num_samples
+        self._run = run_context.callback_joins(self)
+        if self._run is not None and self._run.num_samples is None:
+            self._run.num_samples = num_samples
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Shows the searcher Ray's trials, before it is asked for the next one."""
@@ -67,7 +68,11 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         if self._phase is None:
             self._phase = searcher.session.core.phase
             self._print(_plan(searcher))
-            for warning in preflight.warnings_before_training(searcher, trials[0]):
+            for warning in preflight.warnings_before_training(
+                trials[0],
+                max_concurrency=searcher.max_concurrency,
+                stopped_by_us=searcher.can_stop and searcher.settings.steps_key is None,
+            ):
                 self._print(f"JoBS: {warning}")
         elif searcher.session.core.phase is not self._phase:
             self._phase = searcher.session.core.phase
@@ -110,11 +115,11 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Prints the recommendation."""
-        searcher, crew = self.searcher, self._crew
+        searcher, run = self.searcher, self._run
         if searcher is not None and self._phase is not None:
             self._print(_end_line(searcher))
-        if crew is not None:
-            rendezvous.run_ends(crew)
+        if run is not None:
+            run_context.run_ends(run)
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:

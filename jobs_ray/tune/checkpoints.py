@@ -13,7 +13,7 @@ from typing import Any
 from pyarrow.fs import FileType
 from ray.tune.utils import flatten_dict
 
-from jobs_ray.tune.readings import as_number
+from jobs_ray.tune.result_reader import as_number
 
 
 def of_trial(trials: Iterable[Any], trial_id: str, time_attr: str) -> tuple[str, float] | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from jobs_ray.space import Categorical, Parameter, SpaceError
+from jobs_ray.space.base import naming
 
 Named: TypeAlias = Iterator[tuple[str, Parameter]]
 
@@ -58,7 +59,7 @@ class Leaf:
     def to_core(self, value: Any, path: str) -> dict[str, Any]:
         if self.step is not None:
             value = _grid_index(value, self.step, path)
-        with named(path):
+        with naming(path):
             self.parameter.encode(value)
         return {self.name: value}
 
@@ -151,17 +152,3 @@ def _equal(left: Any, right: Any) -> bool:
 
 def join(path: str, key: Any) -> str:
     return f"{path}/{key}" if path else str(key)
-
-
-class named:
-    """Puts the parameter's name in front of the core's message."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, SpaceError):
-            raise SpaceError(f"parameter {self.path!r} {error}") from None

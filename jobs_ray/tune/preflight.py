@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import ray
 from ray.tune.trainable import FunctionTrainable
 
-if TYPE_CHECKING:
-    from jobs_ray.tune.searcher import JoBSSearcher
+from jobs_ray.cluster import state_api_error
 
 _TRAINERS = {
     "TorchTrainer",
@@ -38,15 +36,17 @@ def refuse_reused_function_actors(tune_controller: Any, trial: Any) -> None:
         )
 
 
-def warnings_before_training(searcher: JoBSSearcher, trial: Any) -> Iterator[str]:
-    """What can be known from the settings and the first trial, before it trains."""
-    if searcher.max_concurrency is None:
+def warnings_before_training(trial: Any, *, max_concurrency: int | None, stopped_by_us: bool) -> Iterator[str]:
+    """What can be known from the settings and the first trial, before it trains.
+
+    stopped_by_us: short runs are ended by the scheduler, not by the trainable itself (`steps_key`).
+    """
+    if max_concurrency is None:
         yield (
             "max_concurrent_trials is not set, so Ray may keep one configuration waiting that was chosen before "
             "the results it should know; set it in tune.TuneConfig to what your cluster runs at once"
         )
-    leaves_it_to_us = searcher.can_stop and searcher.settings.steps_key is None
-    if leaves_it_to_us and _uses_ray_train(trial) and not state_api_answers():
+    if stopped_by_us and _uses_ray_train(trial) and state_api_error() is not None:
         yield (
             "the trainable runs Ray Train, and a trial that the scheduler stops would leave its workers' "
             "placement group behind, because Ray's State API does not answer: the next trial would hang. "
@@ -76,19 +76,6 @@ def no_prediction(quality: Mapping[str, Any]) -> str:
         f"(leave-one-out R2 {quality['r2']:.2f}); with short_t='auto' short runs are lengthened now. "
         "If it stays so, a less noisy metric helps (a loss, not an accuracy), or full runs only: no JoBSScheduler"
     )
-
-
-def state_api_answers(timeout_s: int = 5) -> bool:
-    """Whether `ray.util.state` works on this driver's Ray: it needs `ray[default]` and a running dashboard."""
-    # without an address it would ask the machine's newest Ray, which may be somebody else's
-    address = ray.get_runtime_context().gcs_address
-    try:
-        from ray.util.state import list_placement_groups
-
-        list_placement_groups(address=address, limit=1, timeout=timeout_s)
-    except Exception:  # every way of not answering (import, connection, timeout) counts
-        return False
-    return True
 
 
 def _is_function(trial: Any) -> bool:

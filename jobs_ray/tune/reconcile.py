@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search.repeater import TRIAL_INDEX
 from ray.tune.utils import flatten_dict
 
-from jobs_ray.optimizer import Suggestion
+from jobs_ray.search.optimizer import Suggestion
 from jobs_ray.space import SpaceError
 from jobs_ray.tune.warmstart import own_config
 

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.fs
 from ray.tune import ResultGrid
 
-from jobs_ray.optimizer import Recommendation
-from jobs_ray.state import StateError
+from jobs_ray.search.optimizer import Recommendation
+from jobs_ray.trials import StateError
 from jobs_ray.tune import statefile
 from jobs_ray.tune.session import Session
 

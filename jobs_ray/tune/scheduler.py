@@ -13,8 +13,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search.repeater import Repeater
 
-from jobs_ray.optimizer import Decision
-from jobs_ray.tune import preflight, rendezvous
+from jobs_ray.search.optimizer import Decision
+from jobs_ray.tune import preflight, run_context
 from jobs_ray.tune.searcher import JoBSSearcher
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         """Takes any metric and mode: only the searcher uses them."""
-        rendezvous.scheduler_joins(self, metric, mode, spec.get("num_samples"))
+        run_context.scheduler_joins(self, metric, mode, spec.get("num_samples"))
         return bool(super().set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:

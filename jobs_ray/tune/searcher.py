@@ -18,13 +18,13 @@ from typing import Any, Literal
 from ray.tune.result import DEFAULT_METRIC
 from ray.tune.search.searcher import Searcher
 
-from jobs_ray.optimizer import FINISHED, Decision, Recommendation, Suggestion
+from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Suggestion
 from jobs_ray.space import SpaceError
-from jobs_ray.tune import reconcile, rendezvous, statefile, warmstart
+from jobs_ray.tune import reconcile, run_context, statefile, warmstart
 from jobs_ray.tune.background import Moment, Proposer
+from jobs_ray.tune.capacity import Capacity
 from jobs_ray.tune.domains import TuneSpace
-from jobs_ray.tune.lookahead import Slots
-from jobs_ray.tune.readings import TRAINING_ITERATION
+from jobs_ray.tune.result_reader import TRAINING_ITERATION
 from jobs_ray.tune.session import Session
 from jobs_ray.tune.settings import Settings
 
@@ -85,7 +85,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._limit: int | None = None
         self._session: Session | None = None
         self._unreconciled = False
-        self._crew: rendezvous.Crew | None
+        self._run: run_context.RunContext | None
         self._trials: Sequence[Any]
         self._start_runtime()
 
@@ -98,7 +98,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._settings.check_objective(metric, mode)
         self._metric = self._settings.agree("metric", self._metric, metric)
         self._mode = self._settings.agree("mode", self._mode, mode)
-        self._crew = rendezvous.searcher_starts(self)
+        self._run = run_context.searcher_starts(self)
         self._set_num_samples(spec.get("num_samples"))
         translated = self._settings.translate(config)
         if self._space_is_mine:
@@ -132,10 +132,10 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next configuration, None (ask again), or FINISHED."""
-        if self._crew is None:
-            self._crew = rendezvous.searcher_joins(self)
+        if self._run is None:
+            self._run = run_context.searcher_joins(self)
         session = self.session
-        if session.live and not self._slots.free(len(session.live), self._limit, self._trials):
+        if session.live and not self._capacity.free(len(session.live), self._limit, self._trials):
             return None
         proposal = self._proposer.next(session.core, self._moment(), wait=not session.live)
         if isinstance(proposal, Suggestion):
@@ -176,7 +176,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     @property
     def can_stop(self) -> bool:
         """Whether anything ends a trial early: a JoBSScheduler, or the trainable itself by `steps_key`."""
-        attached = self._crew is not None and self._crew.scheduler is not None and not self.repeated
+        attached = self._run is not None and self._run.scheduler is not None and not self.repeated
         return attached or self._settings.steps_key is not None
 
     def see(self, trials: Sequence[Any]) -> None:
@@ -222,11 +222,11 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                     "JoBSSearcher has nothing to search; give tune.Tuner a param_space with at least one domain, "
                     "as in {'lr': tune.loguniform(1e-5, 1e-2)}, or JoBSSearcher a space"
                 )
-            if self._crew is not None:
-                self._metric = self._settings.agree("metric", self._metric, self._crew.metric)
-                self._mode = self._settings.agree("mode", self._mode, self._crew.mode)
+            if self._run is not None:
+                self._metric = self._settings.agree("metric", self._metric, self._run.metric)
+                self._mode = self._settings.agree("mode", self._mode, self._run.mode)
                 if self._num_samples is None:
-                    self._set_num_samples(self._crew.num_samples)
+                    self._set_num_samples(self._run.num_samples)
             if self._metric is None and self._mode is not None:
                 self._metric = DEFAULT_METRIC  # the trainable returns a bare number
             if self._metric is None or self._mode is None:
@@ -255,12 +255,12 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._session, self._settings, self._space = session, session.settings, session.space
         self._metric, self._mode, self._num_samples = session.metric, session.mode, session.num_samples
         self._start_runtime()
-        self._crew = rendezvous.searcher_joins(self)
+        self._run = run_context.searcher_joins(self)
         self._unreconciled = True
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_proposer", "_trials", "_crew", "_slots"):
+        for name in ("_proposer", "_trials", "_run", "_capacity"):
             del state[name]
         return state
 
@@ -271,7 +271,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def _start_runtime(self) -> None:
         """What belongs to this process and is never pickled."""
         self._proposer = Proposer()
-        self._slots = Slots()
+        self._capacity = Capacity()
         self._trials = ()
-        self._crew = None
+        self._run = None
         self.repeated = False  # set by the scheduler behind a Repeater, which averages whole trials

@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs_ray.optimizer import Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
-from jobs_ray.state import StateError
+from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
+from jobs_ray.trials import StateError
 from jobs_ray.tune import checkpoints
 from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.domains import TuneSpace
-from jobs_ray.tune.readings import TRAINING_ITERATION, Reader, Resume
+from jobs_ray.tune.result_reader import TRAINING_ITERATION, Reader, Resume
 from jobs_ray.tune.settings import Settings
 
 logger = logging.getLogger(__name__)

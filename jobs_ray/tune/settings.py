@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from jobs_ray.optimizer import JoBSOptimizer
+from jobs_ray.search.optimizer import JoBSOptimizer
 from jobs_ray.space import SpaceError
 from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.domains import TuneSpace

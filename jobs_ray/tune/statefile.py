@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs_ray import state
-from jobs_ray.state import StateError
+from jobs_ray.trials import StateError, state
 
 FORMAT = "jobs-ray-searcher"
 VERSION = 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import ExperimentAnalysis
 from ray.tune.experiment import Trial
 
-from jobs_ray.tune.readings import as_number
+from jobs_ray.tune.result_reader import as_number
 
 if TYPE_CHECKING:
     from jobs_ray.tune.session import Session

@@ -10,7 +10,7 @@ def test_importing_the_package_imports_no_framework() -> None:
     code = (
         "import sys, jobs_ray.lm, jobs_ray.lm.task, jobs_ray.lm.domains, jobs_ray.lm.packing, jobs_ray.lm.mixing, "
         "jobs_ray.lm.model, jobs_ray.lm.space, jobs_ray.lm.train, jobs_ray.lm.demo\n"
-        "heavy = {'torch', 'transformers', 'datasets', 'peft', 'ray', 'jobs_ray.optimizer', 'jobs_ray.tune'}\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'peft', 'ray', 'jobs_ray.search.optimizer', 'jobs_ray.tune'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

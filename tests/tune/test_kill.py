@@ -16,7 +16,7 @@ from ray import tune
 from tune_trainables import STEPS, Class, half
 
 from jobs_ray import recommend
-from jobs_ray.state import StateError
+from jobs_ray.trials import StateError
 from jobs_ray.tune.results import load_session
 
 # A driver that is killed never closes its files; what Ray restores of it warns of that

@@ -12,7 +12,7 @@ from tune_trainables import STEPS, Class, function
 
 from jobs_ray import JoBSSearcher
 from jobs_ray.tune import preflight
-from jobs_ray.tune.lookahead import Slots
+from jobs_ray.tune.capacity import Capacity
 
 
 def trains(config: dict[str, Any], data: Any = None) -> None:
@@ -55,7 +55,7 @@ def test_slots_of_the_cluster(cluster: str) -> None:
     def trials(**resources: float) -> list[Any]:
         return [SimpleNamespace(placement_group_factory=SimpleNamespace(required_resources=resources))]
 
-    slots = Slots()
+    slots = Capacity()
     assert slots.free(3, None, trials(CPU=1.0))
     assert not slots.free(4, None, trials(CPU=1.0))
     assert slots.free(7, None, trials(CPU=0.5))

@@ -1,0 +1,23 @@
+"""What both `tune` and `lm` must ask of a Ray cluster. It imports neither of them, and Ray only when asked."""
+
+from __future__ import annotations
+
+
+def state_api_error(timeout_s: int = 5) -> BaseException | None:
+    """Why Ray's State API does not answer on this driver's Ray; None when it does.
+
+    Without it (it needs `ray[default]` and a running dashboard) a Ray Train group that is stopped from outside keeps
+    its workers' placement group, and the next trial hangs.
+    """
+    import ray
+
+    try:
+        from ray.util.state import list_placement_groups
+
+        # Without an address the State API asks the machine's *newest* Ray, perhaps somebody else's, and when that one
+        # goes away this process is killed with it (seen with several Rays on one machine).
+        address = ray.get_runtime_context().gcs_address
+        list_placement_groups(address=address, limit=1, timeout=timeout_s, raise_on_missing_output=False)
+    except Exception as error:  # every way of not answering (import, connection, timeout) counts
+        return error
+    return None

@@ -1,0 +1,34 @@
+"""What people look at: an experiment read from its folder, as tables in a terminal and as one HTML page.
+
+`collect` gathers plain data; everything else here only shows it.
+"""
+
+from typing import TYPE_CHECKING
+
+from jobs_ray._lazy import lazy
+
+if TYPE_CHECKING:
+    from jobs_ray.report.collect import Report, Row, collect
+    from jobs_ray.report.html import write_html
+    from jobs_ray.report.tables import sections, text
+
+__all__ = [
+    "Report",
+    "Row",
+    "collect",
+    "sections",
+    "text",
+    "write_html",
+]
+
+__getattr__, __dir__ = lazy(
+    "jobs_ray.report",
+    {
+        "Report": "collect",
+        "Row": "collect",
+        "collect": "collect",
+        "write_html": "html",
+        "sections": "tables",
+        "text": "tables",
+    },
+)

@@ -1,0 +1,236 @@
+"""The report as tables: sections of plain strings, for the terminal (report_text.py) or a page (report_html.py)."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jobs_ray.report.collect import Report, Row, is_number, leaves
+from jobs_ray.report.text import Section, render
+from jobs_ray.trials import Phase, TrialStatus
+
+TOP = 10
+_FAILURES = 20
+_ID = 12
+
+
+def text(report: Report) -> str:
+    """The whole report for a terminal of 80 columns; the recommendation, which matters most, comes last."""
+    head = f"JoBS report of {report.folder}"
+    return "\n".join([head, "", *(f"{render(section)}\n" for section in sections(report))]).rstrip()
+
+
+def sections(report: Report) -> list[Section]:
+    """Every table of the report."""
+    show = decimals(report)
+    found = [
+        _plan(report), _phases(report), _predictor(report, show), _top(report, show),
+        _failures(report), _recommendation(report, show),
+    ]  # fmt: skip
+    return [section for section in found if section is not None]
+
+
+def decimals(report: Report) -> Callable[[float], str]:
+    """Formats values of the metric with the digits that tell trials apart, and errors of the predictor too."""
+    values = [row.estimate for row in report.trials if row.estimate is not None]
+    values = values or [row.curve[-1][1] for row in report.trials if row.curve]
+    spread = statistics.pstdev(values) if len(values) > 1 else 0.0
+    if report.quality is not None and report.quality.rmse > 0:
+        spread = min(spread, report.quality.rmse)
+    largest = max((abs(value) for value in values), default=0.0)
+    digits = 2 - math.floor(math.log10(spread)) if spread > 0 else 4
+    if not 0 <= digits <= 7 or largest >= 1e6:
+        return lambda value: f"{value:.5g}"
+    return lambda value: f"{value:.{digits}f}"
+
+
+def config_line(row: Row, report: Report) -> str:
+    """What the search chose, in short: `mixture: code 0.30, prose 0.70; lr 0.0031`."""
+    mixtures: dict[str, list[str]] = {}
+    rest = []
+    for path, value in leaves(row.config):
+        head, _, name = path.rpartition("/")
+        if head in report.mixtures:
+            mixtures.setdefault(head, []).append(f"{name} {value:.2f}")
+        elif path in report.searched:
+            rest.append(f"{path} {_short(value)}")
+    return "; ".join([*(f"{name}: {', '.join(shares)}" for name, shares in mixtures.items()), *rest])
+
+
+def shorten(trial_id: str) -> str:
+    """The end of a long id: the beginning is often the same for all."""
+    return trial_id if len(trial_id) <= _ID else f"~{trial_id[1 - _ID :]}"
+
+
+def _plan(report: Report) -> Section:
+    rows = [("metric", f"{report.metric}, {'minimised' if report.mode == 'min' else 'maximised'}")]
+    plan, unit = report.plan, report.time_attr
+    if plan is not None:
+        rows.append(("full run", f"to {unit} = {plan['max_t']:g}"))
+    if plan is not None and _stoppable(report):
+        share = plan["short_t"] / plan["max_t"]
+        rows.append(("short run", f"to {unit} = {plan['short_t']:g}: {share:.3g} of a full run"))
+    total = report.budget["total"]
+    rows.append(("budget", "no limit" if total is None else f"{total:g} full runs"))
+    if report.num_samples is not None:
+        rows.append(("trials", f"at most {report.num_samples}"))
+    notes = () if plan else ("The length of a full run is not known yet: no trial has ended (or set max_t).",)
+    return Section("Plan", rows=tuple(rows), notes=notes, left=2)
+
+
+def _phases(report: Report) -> Section:
+    plan, rows = report.plan, []
+    charged = [row for row in report.trials if not row.observed]
+    stoppable = _stoppable(report)
+    endless = report.budget["total"] is None and report.num_samples is None
+    names = {
+        (Phase.LEARN, False): "learn_short", (Phase.LEARN, True): "learn_full",
+        (Phase.SEARCH, False): "search_short", (Phase.CONFIRM, True): "confirm",
+    }  # fmt: skip
+    for phase in Phase:
+        for full in (False, True):
+            mine = [row for row in charged if row.phase is phase and row.full is full]
+            name = names.get((phase, full))
+            planned = plan[name] if plan and name and stoppable else 0
+            if mine or planned:
+                hide = not planned or (endless and phase is not Phase.LEARN)
+                rows.append(_counts(phase.value, "full" if full else "short", "-" if hide else str(planned), mine))
+    total = report.budget["total"]
+    rows.append(_counts("all", "", "", charged))
+    notes = [
+        f"Spent, in full runs: {report.budget['spent']:.2f}"
+        + (f" of {total:g}; {max(total - report.budget['spent'], 0.0):.2f} left." if total is not None else ".")
+    ]
+    if not stoppable:
+        notes.append(
+            "Every trial ran to its own end: with scheduler=JoBSScheduler() (or steps_key) most would be short runs."
+        )
+    promoted = [row for row in charged if row.promotes]
+    if promoted:
+        resumed = sum(row.resumed for row in promoted)
+        notes.append(
+            f"Promoted short runs: {len(promoted)}; {resumed} went on from a checkpoint, "
+            f"{len(promoted) - resumed} were trained anew."
+        )
+    observed = len(report.trials) - len(charged)
+    if observed:
+        notes.append(f"Observations from elsewhere, not charged: {observed}.")
+    running = sum(row.status is TrialStatus.RUNNING for row in report.trials)
+    if running:
+        notes.append(f"Running when this state was saved (the search may have been killed): {running}.")
+    header = ("phase", "runs", "planned", "started", "failed", "spent")
+    return Section("Phases and budget", header, tuple(rows), tuple(notes), left=2)
+
+
+def _stoppable(report: Report) -> bool:
+    """Whether anything ended trials early, as far as can be seen."""
+    charged = [row for row in report.trials if not row.observed]
+    return not charged or any(not row.full for row in charged)
+
+
+def _counts(phase: str, kind: str, planned: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    failed = sum(row.status is TrialStatus.FAILED for row in rows)
+    return phase, kind, planned, str(len(rows)), str(failed), f"{sum(row.charged for row in rows):.2f}"
+
+
+def _predictor(report: Report, show: Callable[[float], str]) -> Section:
+    title, quality = "Predictor of final values", report.quality
+    if quality is None:
+        full = sum(row.final is not None for row in report.trials)
+        return Section(title, notes=(f"None yet: it learns from three full runs or more, there are {full}.",))
+    finals = [row.final for row in report.trials if row.final is not None]
+    both = (report.left_out, quality)
+    rows = (
+        ("typical error (RMSE)", *(show(q.rmse) if q else "-" for q in both)),
+        ("variance explained (R2)", *(f"{q.r2:.2f}" if q else "-" for q in both)),
+        ("finals within the 90 % interval", *(f"{q.coverage:.0%}" if q else "-" for q in both)),
+    )
+    notes = [
+        f"From reports up to {report.time_attr} = {quality.t:g}, over {quality.n} full runs, whose finals have a "
+        f"standard deviation of {show(statistics.stdev(finals))}. Left out: each run predicted by a fit without it. "
+        "Own estimate: leave-one-out with the parameters of the one fit, which the search reckons with."
+    ]
+    if report.left_out is None:
+        notes.append("To leave one out takes four full runs.")
+    if (report.left_out or quality).r2 <= 0:
+        notes.append("It predicts no better than the mean: distrust what is not confirmed; a longer short_t may help.")
+    elif quality.n < 8:
+        notes.append("These are few full runs to judge by.")
+    return Section(title, ("", "left out", "own estimate"), rows, tuple(notes))
+
+
+def _top(report: Report, show: Callable[[float], str]) -> Section:
+    best = report.best_first()
+    listed = {row.trial_id for row in best}
+    others = [row for row in report.trials if row.curve and not row.superseded and row.trial_id not in listed]
+    best += sorted(others, key=lambda row: -report.sign * row.curve[-1][1])
+    title = "Top trials"
+    if not best:
+        return Section(title, notes=("No trial has reported a usable value yet.",))
+    shown = best[:TOP]
+    rows = [
+        (
+            f"{rank}.", shorten(row.trial_id), row.phase.value, f"{row.last_t:g}", show(row.curve[-1][1]),
+            f"{show(row.predicted.mean)} +- {show(row.predicted.stddev)}" if row.predicted else "-",
+            _final(row, show),
+        )
+        for rank, row in enumerate(shown, 1)
+    ]  # fmt: skip
+    notes = [f"Best first, by final or predicted final. last: the value of the last report, at t = {report.time_attr}."]
+    if report.plan and any(row.predicted for row in shown):
+        notes.append(
+            "predicted final (+- standard deviation): of a full run from its reports up to "
+            f"t = {report.plan['short_t']:g}, by a predictor that has not seen it; of any other from all its reports."
+        )
+    if not all(row.estimate is not None for row in shown):
+        notes.append("Trials with neither a final nor a predicted value come last, by their last one.")
+    if len(best) > TOP:
+        notes.append(f"More configurations: {len(best) - TOP}.")
+    header = ("", "trial", "phase", "t", "last", "predicted final", "final")
+    details = tuple(config_line(row, report) for row in shown)
+    return Section(title, header, tuple(rows), tuple(notes), details, left=3)
+
+
+def _final(row: Row, show: Callable[[float], str]) -> str:
+    if row.final is not None:
+        return show(row.final)
+    return row.status.value if row.status in (TrialStatus.RUNNING, TrialStatus.FAILED) else "-"
+
+
+def _failures(report: Report) -> Section | None:
+    failed = [row for row in report.trials if row.status is TrialStatus.FAILED]
+    if not failed:
+        return None
+    rows = tuple((shorten(row.trial_id), row.phase.value, f"{row.last_t:g}") for row in failed[:_FAILURES])
+    more = (f"More failed trials: {len(failed) - _FAILURES}.",) if len(failed) > _FAILURES else ()
+    details = tuple(row.reason or "no reason known" for row in failed[:_FAILURES])
+    header = ("trial", "phase", "t")
+    return Section("Failed trials", header, rows, more, details, left=2)
+
+
+def _recommendation(report: Report, show: Callable[[float], str]) -> Section:
+    found = report.recommendation
+    if found is None:
+        return Section("Recommendation", notes=("None: no trial has reported a usable value.",))
+    rows = [(path, _short(value, 6)) for path, value in leaves(found.config)]
+    if found.confirmed:
+        notes = [f"CONFIRMED by a full run (trial {found.trial_id}): {report.metric} = {show(found.mean)}."]
+        best = report.best_first()[0]
+        if best.final is None and best.predicted is not None:
+            notes.append(
+                f"Predicted to be better, not confirmed: trial {best.trial_id}, "
+                f"{show(best.predicted.mean)} +- {show(best.predicted.stddev)}."
+            )
+    else:  # without a full run there is no predictor either
+        notes = [
+            f"NOT CONFIRMED: no full run has ended yet; the best of the short ones (trial {found.trial_id}), with "
+            f"{report.metric} = {show(found.mean)} at an early time. Train it fully before you rely on it."
+        ]
+    notes.append("In Python, with all digits: jobs_ray.recommend(EXPERIMENT_DIR).config")
+    return Section("Recommendation", rows=tuple(rows), notes=tuple(notes), left=2)
+
+
+def _short(value: Any, digits: int = 3) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) and is_number(value) else str(value)

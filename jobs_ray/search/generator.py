@@ -1,0 +1,127 @@
+"""Which configuration is next: a given point, a space-filling one, the best by expected improvement, or a promotion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import nlargest
+
+import numpy as np
+
+from jobs_ray.models.fitting import FittedModels, ModelCache, fit_models, fit_predictor
+from jobs_ray.models.prediction import Predictor
+from jobs_ray.models.surrogate import MAX_POINTS
+from jobs_ray.search.acquisition import LEARN_SPARSITY, best_of, log_expected_improvement, maximise
+from jobs_ray.space import Array, SearchSpace
+from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
+
+_SEQUENCE = 64  # length of the space-filling sequence that starts a search
+_GOOD = 8  # points known to be good whose neighbourhood is searched
+
+
+@dataclass(frozen=True)
+class Action:
+    """Run `x` to `steps`, or promote the short run `promotes`."""
+
+    phase: Phase
+    steps: float | None
+    x: tuple[float, ...] = ()
+    promotes: str | None = None
+
+
+@dataclass(frozen=True)
+class CandidateGenerator:
+    """Picks configurations for one ask."""
+
+    space: SearchSpace
+    predictor: Predictor
+    points: Array
+    candidates: Array | None
+    seed: int
+    max_t: float | None
+    table: TrialTable
+    asked: int
+    cache: ModelCache
+    quick: bool
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        return self.table.recalled()
+
+    def new(self, phase: Phase, steps: float | None) -> Action:
+        """A new configuration: a given point, a space-filling one in LEARN, else by expected improvement."""
+        given = self._not_asked(self.points)
+        if len(given):
+            x = given[0]
+        elif phase is Phase.LEARN or self.quick or not any(t.curve.value for t in self.trials):
+            x = self._space_filling()
+        else:
+            x = self._by_improvement()
+        return Action(phase, steps, x=tuple(x.tolist()))
+
+    def best_short(self, *, by_last_value: bool) -> Trial | None:
+        """The stopped short run to promote: largest last value, or largest expected improvement over the confirmed."""
+        rivals = promotable(self.trials)
+        if not rivals:
+            return None
+        if by_last_value or self.quick or not self._has_predictor():
+            # before the predictor stands the surrogate holds values of an early time, which no final compares with
+            return max(rivals, key=lambda t: t.curve.value[-1])
+        models = self._models()
+        rivals = nlargest(MAX_POINTS, rivals, key=lambda t: models.values[t.trial_id][0])
+        mean, stddev = models.posterior(self.space.features(np.array([t.x for t in rivals])))
+        finals = [t.final for t in self.trials if t.final is not None]
+        if not finals:
+            return rivals[int(np.argmax(mean))]
+        incumbent = float(models.scale.forward(np.array([max(finals)]))[0])
+        return rivals[int(np.argmax(log_expected_improvement(mean, stddev, incumbent)))]
+
+    def _space_filling(self) -> Array:
+        if self.candidates is not None:
+            free = self._free_candidates()
+            return np.asarray(free[int(self._rng().integers(len(free)))])
+        if self.asked < _SEQUENCE:  # one sequence for all asks, so that together they fill the space
+            rng = np.random.default_rng([self.seed, 0])
+            return np.asarray(self.space.sample(_SEQUENCE, rng, sparsity=LEARN_SPARSITY)[self.asked])
+        return np.asarray(self.space.sample(1, self._rng())[0])
+
+    def _by_improvement(self) -> Array:
+        models, space = self._models(), self.space
+        if models.surrogate is None:
+            return self._space_filling()
+        if self.candidates is not None:
+            return best_of(space, models.surrogate, models.best, self._free_candidates())
+        X = np.array([t.x for t in self.table.values()])
+        good = nlargest(_GOOD, self.trials, key=lambda t: models.values.get(t.trial_id, (-math.inf,))[0])
+        return maximise(space, models.surrogate, models.best, np.array([t.x for t in good]), X, self._rng())
+
+    def _free_candidates(self) -> Array:
+        candidates = self.candidates
+        assert candidates is not None
+        free = self._not_asked(candidates)
+        return free if len(free) else candidates
+
+    def _not_asked(self, points: Array) -> Array:
+        asked = {t.x for t in self.table.values()} if len(points) else set()
+        return points[[tuple(point.tolist()) not in asked for point in points]]
+
+    def _has_predictor(self) -> bool:
+        return fit_predictor(self.space, self.trials, self.predictor, self.max_t, self.cache) is not None
+
+    def _models(self) -> FittedModels:
+        return fit_models(self.space, self.trials, self.predictor, self.max_t, self.cache)
+
+    def _rng(self) -> np.random.Generator:
+        return np.random.default_rng([self.seed, 1 + self.asked])
+
+
+def promotable(trials: Sequence[Trial]) -> list[Trial]:
+    """Short runs that ended well and were not promoted yet."""
+    taken = {t.promotes for t in trials}
+    return [
+        t
+        for t in trials
+        if t.status is TrialStatus.STOPPED and t.trial_id not in taken and t.curve.value and not t.curve.ends_failed
+    ]

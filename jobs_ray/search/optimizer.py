@@ -1,0 +1,345 @@
+"""JoBSOptimizer: ask / report / tell, with no Ray in it.
+
+LEARN starts with random short runs and promotes the best of them to a full run.
+SEARCH asks for short runs by expected improvement over the surrogate of confirmed and predicted finals. CONFIRM
+promotes the most promising short run to a full one; the two take turns, since the predictor learns from full runs and
+does so best where it matters, and only a confirmed configuration is recommended. After Chen et al. 2026,
+arXiv 2602.08351.
+
+A decision is a function of (settings, trials, seed, ask-counter): `propose` changes nothing, `accept` adds a trial.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any, Literal
+
+import numpy as np
+
+from jobs_ray.models.fitting import ModelCache, predict
+from jobs_ray.models.prediction import Prediction, Predictor
+from jobs_ray.models.predictor import ScalingLawPredictor
+from jobs_ray.models.threads import one_blas_thread
+from jobs_ray.search.budget import Budget, ledger
+from jobs_ray.search.policy import Policy
+from jobs_ray.search.progress import horizon, search_progress
+from jobs_ray.search.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
+from jobs_ray.search.summary import summarise
+from jobs_ray.space import SearchSpace
+from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
+from jobs_ray.trials.records import from_state, to_state
+
+__all__ = ["FINISHED", "Decision", "JoBSOptimizer", "Phase", "Recommendation", "Suggestion"]
+
+_HUGE = 1e100  # beyond, a value is a failed observation: its square would overflow
+_OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
+
+
+class JoBSOptimizer:
+    """The search as plain ask / report / tell. Not thread-safe: `fork` gives another thread its own copy.
+
+    Args:
+        space: nested dict of Real, Integer, Categorical, Mixture and constants.
+        mode: "min" or "max" of the reported value.
+        max_t: length of a full run in units of the reported `t`; None: learned from the first completed trials.
+        budget: in full-run equivalents; None: no limit but `num_trials`.
+        num_trials: how many trials there will be, when a caller limits them.
+        short_t: length of a short run, or "auto".
+        num_full: the paper's two-phase shape with so many full runs first, or "auto": adaptive.
+        num_confirm: promotions after LEARN, or "auto".
+        points_to_evaluate: configurations to try first.
+        candidates: when given, only these configurations are ever asked for.
+        resume: a promotion resumes its short run (the caller has its checkpoint) and is charged the rest only.
+        extend: a running short run that already looks best may go on to the end on the spot.
+        seed: None draws one; it is kept in the state.
+
+    Raises:
+        SpaceError: the space or a point to evaluate cannot be used.
+        ValueError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, Any],
+        *,
+        mode: Literal["min", "max"],
+        max_t: float | None = None,
+        budget: float | None = None,
+        num_trials: int | None = None,
+        short_t: float | Literal["auto"] = "auto",
+        num_full: int | Literal["auto"] = "auto",
+        num_confirm: int | Literal["auto"] = "auto",
+        points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
+        candidates: Sequence[Mapping[str, Any]] | None = None,
+        predictor: Predictor | None = None,
+        resume: bool = False,
+        extend: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        self.space = SearchSpace(space)
+        seed = secrets.randbits(32) if seed is None else seed
+        self.settings = Settings(mode, max_t, budget, num_trials, short_t, num_full, num_confirm, resume, extend, seed)
+        self._policy = Policy(
+            self.space,
+            ScalingLawPredictor() if predictor is None else predictor,
+            np.array([self.space.encode(point) for point in points_to_evaluate or ()]).reshape(-1, self.space.dim),
+            None if candidates is None else np.array([self.space.encode(c) for c in candidates]),
+        )
+        self._given = {
+            tuple(self.space.encode(c).tolist()): self._own(c)
+            for c in (*(points_to_evaluate or ()), *(candidates or ()))
+        }
+        self._trials = TrialTable()
+        self._asked = 0
+        self._cache = ModelCache()
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def ask(self, trial_id: str, *, full: bool = False) -> Suggestion | _Finished | None:
+        """The next configuration for the trial `trial_id`; None: wait for a trial in flight; or FINISHED.
+
+        `full=True`: nobody can stop this trial early, so it is a full run.
+        Raises ValueError when the id was asked with before.
+        """
+        suggestion = self.propose(full=full)
+        if isinstance(suggestion, Suggestion):
+            self.accept(trial_id, suggestion)
+        return suggestion
+
+    @one_blas_thread()
+    def propose(self, *, full: bool = False, quick: bool = False) -> Suggestion | _Finished | None:
+        """What `ask` would answer, changing nothing. `quick=True`: no model, a space-filling point at once."""
+        action = self._policy.decide(self.settings, self._trials, self._asked, self._cache, full=full, quick=quick)
+        if action is None or isinstance(action, _Finished):
+            return action
+        if action.promotes is not None:
+            source = self._trials[action.promotes]
+            resume_from = source.trial_id if self.settings.resume else None
+            return Suggestion(self._own(source.config), action.phase, action.steps, resume_from)
+        given = self._given.get(action.x)
+        config = self.space.decode(np.array(action.x)) if given is None else self._own(given)
+        return Suggestion(config, action.phase, action.steps)
+
+    def accept(self, trial_id: str, suggestion: Suggestion) -> None:
+        """Register `suggestion` as the running trial `trial_id`. Also for a suggestion made elsewhere."""
+        if trial_id in self._trials:
+            raise ValueError(f"trial {trial_id!r} was asked for before; every ask needs an id of its own")
+        config = self._own(suggestion.config)
+        x = tuple(self.space.encode(config).tolist())
+        promotes = suggestion.resume_from or self._source_of(x, suggestion)
+        source = self._trials.get(suggestion.resume_from) if suggestion.resume_from else None
+        trial = Trial(
+            trial_id,
+            config,
+            x,
+            suggestion.phase,
+            suggestion.steps,
+            curve=source.curve if source else LearningCurve(),
+            start=source.curve.last_t if source else 0.0,
+            promotes=promotes,
+        )
+        self._trials.put(trial)
+        self._asked += 1
+
+    def decline_resume(self, trial_id: str) -> None:
+        """No checkpoint exists: the promotion `trial_id` starts from scratch and is charged as a whole run."""
+        trial = self._trials[trial_id]
+        self._trials.put(replace(trial, start=0.0, curve=LearningCurve()))
+
+    def forget(self, trial_id: str) -> None:
+        """Remove a trial that never reported, as if it had not been asked for."""
+        trial = self._trials.get(trial_id)
+        if trial is not None and trial.steps == 0 and trial.running:
+            if next(self._trials.newest(), None) is trial:
+                self._asked -= 1
+            self._trials.remove(trial_id)
+
+    # -- observing ------------------------------------------------------------------------------------------------
+
+    @one_blas_thread()
+    def report(self, trial_id: str, t: float, value: float | None, *, restarted: bool = False) -> Decision:
+        """One evaluation at `t` (> 0). NaN, infinite or None: a failed observation. Never raises on a bad value.
+
+        Idempotent by `(trial_id, t)`; unknown trials and times that are no positive number are ignored.
+        `restarted=True`: the first report since the trial was started anew, charged even at a `t` reported before.
+        """
+        trial = self._trials.get(trial_id)
+        if trial is None or not _is_number(t) or t <= 0:
+            return Decision.CONTINUE
+        if not trial.running:
+            return Decision.STOP
+        number = self.settings.sign * float(value) if value is not None and _is_number(value) else None
+        source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
+        trial = trial.report(float(t), number, source, restarted=restarted)
+        self._trials.put(trial)
+        stop, grant = self._policy.after_report(self.settings, trial, self._trials, self._cache)
+        if grant != trial.grant:
+            self._trials.put(replace(trial, grant=grant, phase=Phase.CONFIRM))
+        return Decision.STOP if stop else Decision.CONTINUE
+
+    def tell(self, trial_id: str, error: bool = False) -> None:
+        """The trial has ended, for whatever reason. Harmless for unknown ids and when told twice."""
+        trial = self._trials.get(trial_id)
+        if trial is None or not trial.running:
+            return
+        self._trials.put(replace(trial, status=self._ended(trial, error)))
+
+    def add_observation(
+        self,
+        config: Mapping[str, Any],
+        curve: Sequence[tuple[float, float | None]],
+        *,
+        complete: bool,
+        trial_id: str | None = None,
+    ) -> str:
+        """Warm start: a run made elsewhere, not charged. `complete`: its last value is a final one. Returns its id."""
+        if trial_id is None:
+            trial_id = next(n for i in count() if (n := f"observed-{i}") not in self._trials)
+        if trial_id in self._trials:
+            raise ValueError(f"trial {trial_id!r} is known already; give the observation another id")
+        config = self._own(config)
+        x = tuple(self.space.encode(config).tolist())
+        trial = Trial(trial_id, config, x, Phase.LEARN, None, charged=False)
+        for t, value in sorted(curve, key=lambda pair: pair[0]):
+            ok = value is not None and _is_number(value)
+            trial = trial.report(float(t), self.settings.sign * float(value) if ok and value is not None else None)
+        usable = bool(trial.curve.value) and not trial.curve.ends_failed
+        done = TrialStatus.COMPLETED if complete else TrialStatus.STOPPED
+        self._trials.put(replace(trial, status=done if usable else TrialStatus.FAILED))
+        return trial_id
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    @property
+    def trials(self) -> Mapping[str, Trial]:
+        """Every trial by id, in the order asked; values maximised."""
+        return self._trials.copy()
+
+    @property
+    def max_t(self) -> float | None:
+        """Length of a full run: as set, or the longest completed trial so far."""
+        return horizon(self.settings, self._trials)
+
+    @property
+    def budget(self) -> Budget:
+        return ledger(self._trials, self.settings.budget, self.max_t)
+
+    @property
+    def budget_spent(self) -> float:
+        """In full-run equivalents; `budget.spent`, at once."""
+        return self._trials.spent(self.max_t)
+
+    @property
+    def phase(self) -> Phase:
+        """Phase of the latest trial."""
+        latest = next(self._trials.newest(), None)
+        return latest.phase if latest else Phase.LEARN
+
+    @one_blas_thread()
+    def prediction(self, trial_id: str) -> Prediction | None:
+        """Predicted final of a trial, in the user's sign, by the predictor as last fitted; None without one."""
+        trial, predictor = self._trials.get(trial_id), self._cache.predictor
+        if trial is None or predictor is None or not trial.curve.value:
+            return None
+        mean, stddev = predict(self.space, [trial], predictor, self._cache)[trial_id]
+        return Prediction(np.array([self.settings.sign * mean]), np.array([stddev]))
+
+    @one_blas_thread()
+    def recommendation(self) -> Recommendation | None:
+        """The best confirmed configuration; before any is confirmed the best predicted one; None without values."""
+        found = self._policy.recommend(self.settings, self._trials, self._cache)
+        if found is None:
+            return None
+        trial, mean, stddev = found
+        config = self._own(trial.config)
+        return Recommendation(config, self.settings.sign * mean, stddev, trial.final is not None, trial.trial_id)
+
+    @one_blas_thread()
+    def plan(self) -> dict[str, Any] | None:
+        """The split of the budget as it stands, plain data; None while the length of a full run is unknown."""
+        if self.max_t is None:
+            return None
+        policy = self._policy
+        now = search_progress(policy.space, policy.predictor, self.settings, self._trials, self.max_t, self._cache)
+        return {"max_t": now.max_t, "short_t": now.short_t, **vars(now.plan)}
+
+    @one_blas_thread()
+    def predictor_quality(self) -> dict[str, Any] | None:
+        """Leave-one-out accuracy of the predictor as last fitted, at short_t; None without one."""
+        plan, predictor = self.plan(), self._cache.predictor
+        quality = predictor.cross_validate(plan["short_t"]) if plan and predictor else None
+        return None if quality is None else dict(vars(quality))
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data: phase, plan, budget by phase, every trial, the predictor's own accuracy, the recommendation."""
+        plan, quality, best = self.plan(), self.predictor_quality(), self.recommendation()
+        return summarise(
+            self.settings,
+            self._trials.values(),
+            max_t=self.max_t,
+            phase=self.phase,
+            plan=plan,
+            budget=self.budget,
+            quality=quality,
+            recommendation=best,
+            prediction=self.prediction,
+        )
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON data. The space, the predictor and points given at construction are not part of it."""
+        return to_state(self.space, self.settings.as_json(), self._asked, self._trials)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`: its settings win. Raises StateError and changes nothing when it does not fit."""
+        settings, asked, trials = from_state(self.space, state)
+        self.settings, self._asked, self._trials = Settings.from_json(settings), asked, trials
+        self._cache = ModelCache()
+
+    def fork(self) -> JoBSOptimizer:
+        """A cheap independent copy: records are shared (they are frozen), containers are not."""
+        twin = copy.copy(self)
+        twin._trials, twin._cache = self._trials.copy(), self._cache.copy()
+        return twin
+
+    def adopt_cache(self, fork: JoBSOptimizer) -> None:
+        """Take over what `fork` has fitted; it only saves time."""
+        self._cache = fork._cache.copy()
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _own(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy that shares no container with anybody; constants of the space are the space's."""
+        return self.space.build(self.space.values(config))
+
+    def _source_of(self, x: tuple[float, ...], suggestion: Suggestion) -> str | None:
+        """The short run that a whole new run promotes: the stopped trial of the same configuration."""
+        if suggestion.phase is Phase.SEARCH:
+            return None
+        taken = {t.promotes for t in self._trials.values()}
+        same = (t for t in self._trials.values() if t.x == x and t.status is TrialStatus.STOPPED)
+        return next((t.trial_id for t in same if t.trial_id not in taken), None)
+
+    def _ended(self, trial: Trial, error: bool) -> TrialStatus:
+        if error or trial.curve.ends_failed or not trial.curve.value:
+            return TrialStatus.FAILED
+        max_t = self.settings.max_t
+        if max_t is None and trial.grant is None:
+            return TrialStatus.COMPLETED
+        end = max_t or self.max_t or math.inf
+        full = trial.grant is None or trial.grant >= end
+        reached = trial.curve.last_t >= end * (_OWN_END if full else 1.0)
+        return TrialStatus.COMPLETED if reached else TrialStatus.STOPPED
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return abs(float(value)) < _HUGE
+    except (TypeError, ValueError, OverflowError):
+        return False

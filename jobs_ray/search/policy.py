@@ -1,0 +1,136 @@
+"""What to do next: the adaptive rule of the three phases, as pure functions of settings, trials and ask-counter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
+from jobs_ray.models.prediction import Predictor
+from jobs_ray.search.budget import ledger
+from jobs_ray.search.generator import Action, CandidateGenerator, promotable
+from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left
+from jobs_ray.search.settings import FINISHED, Settings, _Finished
+from jobs_ray.space import Array, SearchSpace
+from jobs_ray.trials import Phase, Trial, TrialTable
+
+_RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
+_HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The decision rule for one space. `points`: `m x d` to evaluate first; `candidates`: the only points allowed."""
+
+    space: SearchSpace
+    predictor: Predictor
+    points: Array
+    candidates: Array | None
+
+    def decide(
+        self, settings: Settings, trials: TrialTable, asked: int, cache: ModelCache, *, full: bool, quick: bool
+    ) -> Action | _Finished | None:
+        """The next action; None: wait for a trial in flight."""
+        wait = None if trials.running() else FINISHED
+        if trials_left(settings, trials) <= 0:
+            return FINISHED
+        if _hopeless(trials):
+            return wait
+        max_t = horizon(settings, trials)
+        generator = CandidateGenerator(
+            self.space, self.predictor, self.points, self.candidates, settings.seed, max_t, trials, asked, cache, quick
+        )
+        if full or max_t is None or short_length(settings, max_t) >= max_t:
+            money = ledger(trials, settings.budget, max_t)
+            learning = asked < max(_RANDOM_FULL, len(self.points))
+            phase = Phase.LEARN if learning else Phase.SEARCH
+            return generator.new(phase, settings.max_t) if money.affords(1.0) else wait
+        now = search_progress(self.space, self.predictor, settings, trials, max_t, cache)
+        return self._learn(now, generator, settings) or self._search(now, generator, settings) or wait
+
+    def _learn(self, now: Progress, generator: CandidateGenerator, settings: Settings) -> Action | None:
+        """LEARN: random short runs, the best of them promoted; or, with `num_full`, random full runs."""
+        plan = now.plan
+        if now.learn_short < plan.learn_short and now.money.affords(now.short_cost + now.promotion_cost):
+            return generator.new(Phase.LEARN, now.short_t)
+        if now.learn_full >= plan.learn_full or now.short_running or not now.money.affords(now.promotion_cost):
+            return None
+        if settings.num_full == "auto" and (best := generator.best_short(by_last_value=True)):
+            return Action(Phase.LEARN, now.max_t, promotes=best.trial_id)
+        return generator.new(Phase.LEARN, now.max_t) if now.money.affords(1.0) else None
+
+    def _search(self, now: Progress, generator: CandidateGenerator, settings: Settings) -> Action | None:
+        """SEARCH and CONFIRM in turns; what is left at the end is spent on confirmations."""
+        learning = now.learn_full < now.plan.learn_full
+        if learning and now.short_running:
+            return None
+        limited = settings.num_confirm != "auto"
+        more_short = now.short_allowed and (now.endless or limited or now.search_short < now.plan.search_short)
+        wants_confirmation = now.confirmed < now.due or (not more_short and not (limited and now.owed == 0))
+        if wants_confirmation and now.money.affords(now.promotion_cost):
+            if best := generator.best_short(by_last_value=False):
+                return Action(Phase.CONFIRM, now.max_t, promotes=best.trial_id)
+            if now.short_running:
+                return None
+            if not more_short and now.money.affords(1.0):  # no short run is left to promote
+                return generator.new(Phase.CONFIRM, now.max_t)
+        return generator.new(Phase.SEARCH, now.short_t) if more_short else None
+
+    def after_report(
+        self, settings: Settings, trial: Trial, trials: TrialTable, cache: ModelCache
+    ) -> tuple[bool, float | None]:
+        """(stop?, grant) after the latest report of `trial`."""
+        curve, grant, max_t = trial.curve, trial.grant, horizon(settings, trials)
+        failures = [t for t in curve.failed_at if not curve.t or t > curve.t[-1]]
+        if len(failures) >= 2:  # one NaN may pass, two in a row mean a diverged run that only costs
+            return True, grant
+        if max_t is not None and curve.last_t >= max_t:
+            return True, grant
+        if grant is None or max_t is None:
+            return False, grant
+        interval = curve.last_t - max([0.0, *(t for t in (*curve.t, *curve.failed_at) if t < curve.last_t)])
+        if curve.last_t + (interval / 2.0 if grant < max_t else 0.0) < grant:
+            return False, grant
+        if settings.extend and self._worth_extending(settings, trial, trials, max_t, cache):
+            return False, max_t
+        return True, grant
+
+    def _worth_extending(
+        self, settings: Settings, trial: Trial, trials: TrialTable, max_t: float, cache: ModelCache
+    ) -> bool:
+        """A short run that looks best of all unconfirmed ones serves the next confirmation on the spot."""
+        if trial.phase is not Phase.SEARCH or trial.grant is None or trial.grant >= max_t or trial.curve.ends_failed:
+            return False
+        now = search_progress(self.space, self.predictor, settings, trials, max_t, cache)
+        rest = (max_t - trial.curve.last_t) / max_t
+        if now.confirmed > now.due or now.owed == 0 or not now.money.affords(rest):
+            return False
+        rows = trials.recalled()
+        predictor = fit_predictor(self.space, rows, self.predictor, max_t, cache)
+        if predictor is None:
+            return False
+        rivals = [t for t in promotable(rows) if t.trial_id != trial.trial_id]
+        values = predict(self.space, [trial, *rivals], predictor, cache)
+        finals = [t.final for t in rows if t.final is not None]
+        own = values[trial.trial_id][0]
+        return own > max([*finals, *(values[t.trial_id][0] for t in rivals)])
+
+    def recommend(self, settings: Settings, trials: TrialTable, cache: ModelCache) -> tuple[Trial, float, float] | None:
+        """(trial, mean, stddev), maximised: the best confirmed, else the best predicted, else None."""
+        confirmed = [(t.final, t) for t in trials.values() if t.final is not None]
+        if confirmed:
+            final, best = max(confirmed, key=lambda pair: pair[0])
+            return best, final, 0.0
+        rows = list(trials.values())
+        models = fit_models(self.space, rows, self.predictor, horizon(settings, trials), cache)
+        if not models.values:
+            return None
+        name = max(models.values, key=lambda trial_id: models.values[trial_id][0])
+        return trials[name], *models.values[name]
+
+
+def _hopeless(trials: TrialTable) -> bool:
+    """Whether the last trials asked for, and the last ones that ended, never reported a value."""
+    asked = list(islice(trials.newest(), _HOPELESS))
+    ended = list(islice((t for t in trials.newest() if not t.running), _HOPELESS))
+    return len(ended) == _HOPELESS and not any(t.curve.t for t in (*asked, *ended))

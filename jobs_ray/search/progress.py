@@ -1,0 +1,132 @@
+"""Where a search stands: how long a run is, what was asked for so far, what is left; all derived from the trials."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jobs_ray.models.fitting import ModelCache, fit_predictor
+from jobs_ray.models.prediction import FittedPredictor, Predictor
+from jobs_ray.search.budget import Allocation, Budget, allocate, first_short_t, ledger
+from jobs_ray.search.settings import Settings
+from jobs_ray.space import SearchSpace
+from jobs_ray.trials import Phase, TrialTable
+
+JUDGED = 8  # full runs from which the predictor's own R2 means something: short runs are lengthened by it
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The numbers that the rule looks at, all derived from the trials."""
+
+    max_t: float
+    short_t: float
+    short_cost: float
+    promotion_cost: float
+    money: Budget
+    plan: Allocation
+    endless: bool
+    trials_left: float
+    learn_short: int
+    learn_full: int
+    search_short: int
+    confirmed: int
+    short_running: int
+
+    @property
+    def owed(self) -> int:
+        """Confirmations that the plan still wants."""
+        return max(self.plan.confirm - self.confirmed, 0)
+
+    @property
+    def due(self) -> int:
+        if self.endless and self.plan.search_short:
+            return int(self.search_short * self.plan.confirm / self.plan.search_short)
+        return self.plan.due(self.search_short)
+
+    @property
+    def short_allowed(self) -> bool:
+        """A further short run leaves enough for the confirmations owed."""
+        reserve = max(self.owed, 1) if self.plan.confirm else 0
+        if self.endless:
+            return self.trials_left > min(reserve, 1)
+        enough = self.money.affords(self.short_cost + reserve * self.promotion_cost)
+        return enough and self.trials_left > min(reserve, 1)
+
+
+def horizon(settings: Settings, trials: TrialTable) -> float | None:
+    """Length of a full run: as set, or the longest completed one seen; None while unknown."""
+    return settings.max_t or trials.longest
+
+
+def short_length(settings: Settings, max_t: float) -> float:
+    """Length of a short run; `max_t` when there is nothing shorter."""
+    return min(first_short_t(max_t, settings.budget) if settings.short_t == "auto" else settings.short_t, max_t)
+
+
+def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float) -> float:
+    """Doubled, up to half a full run, while the predictor's own leave-one-out R2 says such prefixes tell nothing."""
+    if predictor is None:
+        return short_t
+    quality = predictor.cross_validate(short_t)
+    while quality and quality.n >= JUDGED and quality.r2 <= 0.0 and 2.0 * short_t <= max_t / 2.0:
+        short_t *= 2.0
+        quality = predictor.cross_validate(short_t)
+    return short_t
+
+
+def trials_left(settings: Settings, trials: TrialTable) -> float:
+    """Trials that may still be asked for."""
+    if settings.num_trials is None:
+        return math.inf
+    return settings.num_trials - sum(n for kind, n in trials.kinds().items() if kind.charged)
+
+
+def search_progress(
+    space: SearchSpace, predictor: Predictor, settings: Settings, trials: TrialTable, max_t: float, cache: ModelCache
+) -> Progress:
+    """Everything that the rule of the phases looks at. `max_t`: the horizon."""
+    short_t = short_length(settings, max_t)
+    if settings.short_t == "auto":
+        fitted = fit_predictor(space, trials.recalled(), predictor, max_t, cache)
+        short_t = _long_enough(fitted, short_t, max_t)
+    short_cost = short_t / max_t
+    promotion_cost = 1.0 - short_cost if settings.resume and short_t < max_t else 1.0
+    plan = allocate(
+        settings.budget,
+        settings.num_trials,
+        short_cost,
+        promotion_cost,
+        num_full=None if settings.num_full == "auto" else settings.num_full,
+        num_confirm=None if settings.num_confirm == "auto" else settings.num_confirm,
+    )
+    learn_full = learn_short = search_short = confirmed = short_running = 0
+    for kind, number in trials.kinds().items():
+        full = kind.grant is None or kind.grant >= max_t
+        if kind.phase is Phase.LEARN and full and kind.charged:
+            learn_full += number * (kind.running or kind.completed)
+        elif not kind.charged:
+            learn_short += number
+            learn_full += number * kind.completed
+        elif kind.phase is Phase.LEARN:
+            learn_short += number
+        elif kind.phase is Phase.SEARCH:
+            search_short += number
+        else:
+            confirmed += number
+        short_running += number * (kind.running and not full)
+    return Progress(
+        max_t=max_t,
+        short_t=short_t,
+        short_cost=short_cost,
+        promotion_cost=promotion_cost,
+        money=ledger(trials, settings.budget, max_t),
+        plan=plan,
+        endless=settings.budget is None,
+        trials_left=trials_left(settings, trials),
+        learn_short=learn_short,
+        learn_full=learn_full,
+        search_short=search_short,
+        confirmed=confirmed,
+        short_running=short_running,
+    )

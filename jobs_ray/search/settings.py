@@ -1,0 +1,113 @@
+"""Settings of the optimiser, checked when built, and the values it answers with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
+
+from jobs_ray.trials import Phase, StateError
+
+
+class Decision(Enum):
+    """What a trial should do after a report."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+class _Finished:
+    """The budget is spent (or the trials are): nothing more will be asked for."""
+
+    def __repr__(self) -> str:
+        return "FINISHED"
+
+
+FINISHED = _Finished()
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What to train. `steps`: the `t` to train to (None: its own end); `resume_from`: the short run to resume."""
+
+    config: dict[str, Any]
+    phase: Phase
+    steps: float | None
+    resume_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to train. `mean` and `stddev` in the user's sign and unit; `confirmed`: it was fully trained."""
+
+    config: dict[str, Any]
+    mean: float
+    stddev: float
+    confirmed: bool
+    trial_id: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a decision depends on besides the trials and the ask-counter. Raises ValueError when built wrong."""
+
+    mode: Literal["min", "max"]
+    max_t: float | None
+    budget: float | None
+    num_trials: int | None
+    short_t: float | Literal["auto"]
+    num_full: int | Literal["auto"]
+    num_confirm: int | Literal["auto"]
+    resume: bool
+    extend: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        _require(self.mode in ("min", "max"), "mode", "'min' or 'max'", self.mode)
+        _require(_positive(self.max_t, True), "max_t", "a positive number or None", self.max_t)
+        _require(
+            self.budget is None or (_positive(self.budget) and self.budget >= 1),
+            "budget",
+            "at least 1 (one full run; the unit is full-run equivalents) or None",
+            self.budget,
+        )
+        _require(_whole(self.num_trials, 1, None), "num_trials", "a whole number >= 1 or None", self.num_trials)
+        _require(self.short_t == "auto" or _positive(self.short_t), "short_t", "'auto' or > 0", self.short_t)
+        if self.max_t is not None and self.short_t != "auto":
+            _require(self.short_t <= self.max_t, "short_t", f"at most max_t = {self.max_t}", self.short_t)
+        _require(_whole(self.num_full, 1, "auto"), "num_full", "'auto' or a whole number >= 1", self.num_full)
+        _require(_whole(self.num_confirm, 0, "auto"), "num_confirm", "'auto' or a whole number >= 0", self.num_confirm)
+        _require(_whole(self.seed, 0, "-"), "seed", "a whole number >= 0", self.seed)
+
+    @property
+    def sign(self) -> float:
+        """+1 when the metric is maximised, -1 when minimised: values are maximised inside."""
+        return 1.0 if self.mode == "max" else -1.0
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Settings:
+        """The inverse of `as_json`. Raises StateError when `data` does not fit."""
+        try:
+            return Settings(**data)
+        except (TypeError, ValueError) as error:
+            raise StateError(f"the state is damaged: its settings ({error})") from None
+
+
+def _positive(value: Any, none: bool = False) -> bool:
+    if value is None:
+        return none
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def _whole(value: Any, least: int, other: Any) -> bool:
+    return value == other or (isinstance(value, int) and not isinstance(value, bool) and value >= least)
+
+
+def _require(condition: bool, name: str, expected: str, got: Any) -> None:
+    if not condition:
+        raise ValueError(f"{name} must be {expected}, got {got!r}")

@@ -1,0 +1,38 @@
+"""What every parameter needs: the error of this package, a name in front of it, and a number within its bounds."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+class SpaceError(ValueError):
+    """A search space or a configuration that cannot be used; the message names the parameter."""
+
+
+class naming:
+    """Puts the parameter's name in front of a SpaceError."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, SpaceError):
+            raise SpaceError(f"parameter {self.name!r} {error}") from None
+
+
+def number(value: Any, lower: float, upper: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise SpaceError(f"is {value!r}; expected a number in [{lower}, {upper}]") from None
+    if not lower <= number <= upper:
+        raise SpaceError(f"is {value!r}; expected a number in [{lower}, {upper}]")
+    return number

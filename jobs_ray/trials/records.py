@@ -1,0 +1,91 @@
+"""The optimiser's state to and from plain JSON. Constants of the space are not stored: they need not be JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jobs_ray.space import SearchSpace
+from jobs_ray.trials.curve import LearningCurve
+from jobs_ray.trials.state import StateError, unwrap, wrap
+from jobs_ray.trials.table import TrialTable
+from jobs_ray.trials.trials import Phase, Trial, TrialStatus
+
+
+def to_state(
+    space: SearchSpace, settings: Mapping[str, Any], asked: int, trials: Mapping[str, Trial]
+) -> dict[str, Any]:
+    """Everything a decision depends on, as plain data. `settings`: plain data already."""
+    return wrap(
+        {
+            "settings": dict(settings),
+            "space": [block.name for block in space.blocks],
+            "asked": asked,
+            "trials": [trial_to_json(space, trial) for trial in trials.values()],
+        }
+    )
+
+
+def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, Any], int, TrialTable]:
+    """The inverse of `to_state`. Raises StateError when `state` is damaged, of another version or another space."""
+    data = unwrap(state)
+    try:
+        names = [block.name for block in space.blocks]
+        if data["space"] != names:
+            raise StateError(f"the state is of a space with parameters {data['space']}, this one has {names}")
+        records = [trial_from_json(space, record) for record in data["trials"]]
+        trials = TrialTable(records)
+        asked = data["asked"]
+        if not isinstance(asked, int) or asked < 0 or len(trials) < len(records):
+            raise StateError("the state is damaged: its ask-counter or its trial ids")
+        strangers = {trial.promotes for trial in records} - set(trials) - {None}
+        if strangers:
+            raise StateError(f"the state is damaged: it promotes the unknown trials {sorted(map(str, strangers))}")
+        return dict(data["settings"]), asked, trials
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        if isinstance(error, StateError):
+            raise
+        raise StateError(f"the state is damaged or of another search space: {error!r}") from None
+
+
+def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
+    """One trial; its configuration as `{path: value}` of the active parameters."""
+    return {
+        "id": trial.trial_id,
+        "values": space.values(trial.config, trial.x),
+        "phase": trial.phase.value,
+        "grant": trial.grant,
+        "status": trial.status.value,
+        "t": list(trial.curve.t),
+        "value": list(trial.curve.value),
+        "failed_at": list(trial.curve.failed_at),
+        "start": trial.start,
+        "wasted": trial.wasted,
+        "promotes": trial.promotes,
+        "charged": trial.charged,
+    }
+
+
+def trial_from_json(space: SearchSpace, data: dict[str, Any]) -> Trial:
+    """The inverse of `trial_to_json`. Raises KeyError, TypeError or ValueError when `data` does not fit."""
+    config = space.build(data["values"])
+    return Trial(
+        trial_id=str(data["id"]),
+        config=config,
+        x=tuple(space.encode(config).tolist()),
+        phase=Phase(data["phase"]),
+        grant=None if data["grant"] is None else _finite(data["grant"]),
+        status=TrialStatus(data["status"]),
+        curve=LearningCurve(*(tuple(map(_finite, data[key])) for key in ("t", "value", "failed_at"))),
+        start=_finite(data["start"]),
+        wasted=_finite(data["wasted"]),
+        promotes=data["promotes"],
+        charged=bool(data["charged"]),
+    )
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return float(value)

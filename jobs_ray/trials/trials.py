@@ -1,0 +1,109 @@
+"""Trial: the frozen record of what was asked and observed. Values are *maximised* throughout.
+
+Reports are idempotent by `(trial, t)`, the last one wins, because Ray delivers a report through the scheduler and
+again through the searcher. A report that goes back in `t` comes from a restarted trial: it replaces the tail of the
+curve, and the steps of that tail are charged a second time, since they were trained a second time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from jobs_ray.trials.curve import LearningCurve
+
+
+class Phase(StrEnum):
+    """LEARN: learn the predictor. SEARCH: short, predicted runs. CONFIRM: full runs of the most promising."""
+
+    LEARN = "learn"
+    SEARCH = "search"
+    CONFIRM = "confirm"
+
+
+class TrialStatus(StrEnum):
+    RUNNING = "running"  # asked for and not yet told
+    STOPPED = "stopped"  # ended before max_t: a short run
+    COMPLETED = "completed"  # trained to max_t (or to its own end where there is no max_t)
+    FAILED = "failed"  # told with error=True, or ended on a failed observation
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as the optimiser knows it.
+
+    `grant`: the `t` it may train to (None: to its own end). `start`: the `t` it resumed from (0: from scratch).
+    `wasted`: steps that were trained and lost to restarts. `charged=False`: given as an observation.
+    """
+
+    trial_id: str
+    config: Mapping[str, Any]
+    x: tuple[float, ...]
+    phase: Phase
+    grant: float | None
+    status: TrialStatus = TrialStatus.RUNNING
+    curve: LearningCurve = field(default_factory=LearningCurve)
+    start: float = 0.0
+    wasted: float = 0.0
+    promotes: str | None = None
+    charged: bool = True
+
+    def __post_init__(self) -> None:
+        if self.grant is not None and not self.grant > 0:
+            raise ValueError(f"trial {self.trial_id!r} is granted {self.grant!r} steps; expected a positive number")
+        if self.start < 0 or self.wasted < 0:
+            raise ValueError(f"trial {self.trial_id!r} has a negative start or waste")
+
+    @cached_property
+    def running(self) -> bool:
+        return self.status is TrialStatus.RUNNING
+
+    @cached_property
+    def completed(self) -> bool:
+        return self.status is TrialStatus.COMPLETED
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.phase, self.grant, self.charged, self.running, self.completed)
+
+    @cached_property
+    def final(self) -> float | None:
+        """The confirmed value: the last one of a completed trial."""
+        return self.curve.value[-1] if self.completed and self.curve.value else None
+
+    @cached_property
+    def steps(self) -> float:
+        """Steps trained by this trial so far, in units of `t`."""
+        return max(self.curve.last_t - self.start, 0.0) + self.wasted
+
+    def report(
+        self, t: float, value: float | None, source: LearningCurve | None = None, *, restarted: bool = False
+    ) -> Trial:
+        """The trial after a report at `t`.
+
+        source: the curve of the short run it resumes, if it does. restarted: known to come from a new process, so that
+        a report at the last `t` is that step trained again, and not the same report once more.
+        """
+        start, curve, wasted = self.start, self.curve, self.wasted
+        if source is not None and t <= start:  # the checkpoint was older than the short run's end
+            start = source.t[bisect_left(source.t, t) - 1] if source.t and source.t[0] < t else 0.0
+            wasted += max(curve.last_t - self.start, 0.0)
+            curve = source.up_to(start)
+        elif t < curve.last_t or (restarted and t == curve.last_t):
+            before = [s for s in (*curve.t, *curve.failed_at) if s < t]
+            wasted += curve.last_t - max([start, *before])
+        return replace(self, curve=curve.add(t, value), start=start, wasted=wasted)
+
+
+class Kind(NamedTuple):
+    """What the rule of the phases distinguishes trials by."""
+
+    phase: Phase
+    grant: float | None
+    charged: bool
+    running: bool
+    completed: bool

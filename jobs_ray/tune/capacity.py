@@ -1,0 +1,41 @@
+"""Whether a new trial could start now, so that no configuration is chosen before the results it should know.
+
+Without `max_concurrent_trials` Ray asks for one trial more than the cluster can run and keeps it waiting
+(ray/tune/execution/tune_controller.py, `_max_pending_trials`); it would start from knowledge of long ago.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+_REFRESH_S = 1.0  # a cluster may grow
+
+
+class Capacity:
+    """How many trials the cluster runs at once, by the last trial's resources."""
+
+    def __init__(self) -> None:
+        self._resources: dict[str, float] = {}
+        self._asked = -math.inf
+
+    def free(self, live: int, limit: int | None, trials: Sequence[Any]) -> bool:
+        """False when `live` trials fill the cluster; True when that is unknown or the user set a `limit`."""
+        if limit is not None or not trials:
+            return True
+        request = trials[-1].placement_group_factory.required_resources
+        total = self._cluster()
+        counts = [math.floor(total.get(key, 0.0) / amount) for key, amount in request.items() if amount > 0]
+        # 0: the cluster cannot run one now, but may be about to grow; Ray must see the demand
+        return not counts or min(counts) == 0 or live < min(counts)
+
+    def _cluster(self) -> dict[str, float]:
+        now = time.monotonic()
+        if now - self._asked > _REFRESH_S:
+            self._resources = ray.cluster_resources() if ray.is_initialized() else {}
+            self._asked = now
+        return self._resources

@@ -1,0 +1,335 @@
+"""`jobs-ray report` on the folders of real, small Tune experiments."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before Ray starts: its workers inherit it
+
+import ray
+from ray import tune
+
+from jobs_ray import JoBSScheduler, JoBSSearcher, ScalingLawPredictor, cli, mixture, recommend
+from jobs_ray.report.collect import Report, collect
+from jobs_ray.report.html import figures, write_html
+from jobs_ray.report.tables import text
+from jobs_ray.trials import TrialStatus
+from jobs_ray.tune.results import load_session
+
+MAX_T, SHORT_T, BUDGET = 8, 2, 8
+RAISES, DIVERGES = 0.0123, 0.0456  # learning rates that are given first
+SHARES = {"code": 0.2, "prose": 0.5, "maths": 0.3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    folder: Path
+    summary: dict[str, Any]  # of the searcher that ran it
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Experiment]]:
+    """`run(searcher, scheduler, **TuneConfig)`. Shuts its Ray down again: other folders start their own."""
+
+    class Model(tune.Trainable):  # local, so that Ray pickles it by value
+        def setup(self, config: dict[str, Any]) -> None:
+            self.t = 0
+
+        def reset_config(self, config: dict[str, Any]) -> bool:
+            self.config, self.t = config, 0
+            return True
+
+        def step(self) -> dict[str, Any]:
+            self.t += 1
+            if self.config["lr"] == RAISES and self.t == 2:
+                raise RuntimeError("the trainable fails on purpose")
+            off = (self.config["mixture"]["code"] - 0.6) ** 2 + 0.1 * (math.log10(self.config["lr"]) + 2) ** 2
+            loss = math.nan if self.config["lr"] == DIVERGES else 2.0 + off + 1.5 / self.t
+            return {"loss": loss, "accuracy": 1.0 / loss, "done": self.t >= MAX_T}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> dict[str, int]:
+            return {"t": self.t}
+
+        def load_checkpoint(self, checkpoint: dict[str, int]) -> None:
+            self.t = checkpoint["t"]
+
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+
+    def fit(searcher: Any, scheduler: Any = None, **config: Any) -> Experiment:
+        results = tune.Tuner(
+            Model,
+            param_space={"mixture": mixture(*SHARES), "lr": tune.loguniform(1e-4, 1e-1), "fixed": "constant"},
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                reuse_actors=True,
+                **{"metric": "loss", "mode": "min", "num_samples": -1, "max_concurrent_trials": 2} | config,
+            ),
+            run_config=tune.RunConfig(name="run", storage_path=str(tmp_path_factory.mktemp("exp")), verbose=0),
+        ).fit()
+        return Experiment(Path(results.experiment_path), searcher.report())
+
+    yield fit
+    if mine:
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def searched(run: Callable[..., Experiment]) -> Experiment:
+    """All three phases, with a trial that raises and one that diverges."""
+    points = [{"mixture": SHARES, "lr": lr, "fixed": "constant"} for lr in (RAISES, DIVERGES)]
+    searcher = JoBSSearcher(max_t=MAX_T, budget=BUDGET, short_t=SHORT_T, points_to_evaluate=points, seed=0)
+    return run(searcher, JoBSScheduler())
+
+
+@pytest.fixture(scope="module")
+def report(searched: Experiment) -> Report:
+    return collect(searched.folder)
+
+
+def test_the_data_is_that_of_the_searcher(searched: Experiment, report: Report) -> None:
+    live = searched.summary
+    assert report.budget == live["budget"]
+    assert report.plan == live["plan"]
+    assert [row.trial_id for row in report.trials] == [row["trial_id"] for row in live["trials"]]
+    assert [row.final for row in report.trials] == [row["final"] for row in live["trials"]]
+    assert [row.config for row in report.trials] == [row["config"] for row in live["trials"]]
+    assert report.recommendation == recommend(searched.folder)
+    assert report.recommendation is not None
+    assert report.recommendation.confirmed
+    assert report.mixtures == ("mixture",)
+    assert report.searched == {"lr", "mixture/code", "mixture/prose", "mixture/maths"}
+
+
+def test_a_full_run_is_predicted_by_a_predictor_that_has_not_seen_it(searched: Experiment, report: Report) -> None:
+    core = load_session(searched.folder).core
+    full = [trial for trial in core.trials.values() if trial.final is not None]
+    assert len(full) >= 4
+    for trial in full:
+        others = [t for t in full if t is not trial]
+        features = core.space.features(np.array([t.x for t in (*others, trial)]))
+        fitted = ScalingLawPredictor().fit(features[:-1], [t.curve for t in others], MAX_T)
+        expected = fitted.predict(features[-1:], [trial.curve.up_to(SHORT_T)])
+        row = next(row for row in report.trials if row.trial_id == trial.trial_id)
+        assert row.predicted is not None
+        assert row.predicted.mean == pytest.approx(-expected.mean[0])  # minimised
+        assert row.predicted.stddev == pytest.approx(expected.stddev[0])
+        assert row.predicted.low < row.predicted.mean < row.predicted.high
+
+
+def test_accuracy_is_that_of_the_predictions_shown(searched: Experiment, report: Report) -> None:
+    pairs = [(row.predicted, row.final) for row in report.trials if row.predicted and row.final is not None]
+    assert report.left_out is not None
+    assert report.left_out.n == len(pairs)
+    assert report.left_out.rmse == pytest.approx(math.sqrt(np.mean([(p.mean - final) ** 2 for p, final in pairs])))
+    assert report.left_out.coverage == np.mean([p.low <= final <= p.high for p, final in pairs])
+    core = load_session(searched.folder).core
+    full = [trial for trial in core.trials.values() if trial.final is not None]
+    features = core.space.features(np.array([trial.x for trial in full]))
+    own = ScalingLawPredictor().fit(features, [trial.curve for trial in full], MAX_T).cross_validate(SHORT_T)
+    assert report.quality == own
+    assert own.n == len(pairs)
+    table = text(report).split("Predictor of final values")[1]
+    assert f"{report.left_out.r2:.2f}" in table
+    assert f"{own.r2:.2f}" in table
+
+
+def test_tables(searched: Experiment, report: Report) -> None:
+    printed = text(report)
+    titles = re.findall(r"^(.+)\n-{4,}$", printed, re.M)
+    assert titles == [
+        "Plan",
+        "Phases and budget",
+        "Predictor of final values",
+        "Top trials",
+        "Failed trials",
+        "Recommendation",
+    ]
+    assert max(len(line) for line in printed.splitlines()[1:]) <= 80  # the first one is the path
+    spent: dict[str, float] = {}
+    for phase, cost in re.findall(r"^(learn|search|confirm) .* (\d+\.\d\d)$", printed, re.M):
+        spent[phase] = spent.get(phase, 0.0) + float(cost)
+    assert spent == pytest.approx(searched.summary["budget"]["by_phase"], abs=0.02)
+    assert "CONFIRMED by a full run" in printed
+    assert "NOT CONFIRMED" not in printed
+    assert "fixed constant" not in printed  # not searched
+
+
+def test_the_best_come_first_and_every_configuration_once(report: Report) -> None:
+    best = report.best_first()
+    estimates = [row.estimate for row in best]
+    assert estimates == sorted(estimates)  # type: ignore[type-var]
+    promoted = {row.promotes for row in report.trials if row.final is not None}
+    assert promoted - {None}
+    assert not promoted & {row.trial_id for row in best}
+    confirmed = [row for row in best if row.final is not None]
+    assert report.recommendation is not None
+    assert confirmed[0].trial_id == report.recommendation.trial_id
+
+
+def test_failures_come_with_their_reason(report: Report) -> None:
+    failed = {row.config["lr"]: row.reason for row in report.trials if row.status is TrialStatus.FAILED}
+    assert set(failed) == {RAISES, DIVERGES}
+    assert failed[RAISES] == "RuntimeError: the trainable fails on purpose"
+    assert failed[DIVERGES] == "reported no finite value at t = 2"
+    assert all(reason in text(report) for reason in failed.values() if reason)
+
+
+def test_in_a_new_process_with_a_page(searched: Experiment, report: Report, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    command = [Path(sys.executable).with_name("jobs-ray"), "report", searched.folder, "--html", page]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{text(report)}\n\nFigures: {page}\n"
+    html = page.read_text(encoding="utf-8")
+    assert html.count('class="plotly-graph-div"') == 4
+    outside_scripts = re.sub(r"<script.*?</script>", "", html, flags=re.S)
+    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", html[: html.index("<script")] + outside_scripts)
+    assert not re.search(r"<script[^>]+src=", html)  # nothing is loaded: it works offline
+    assert report.recommendation is not None
+    assert report.recommendation.trial_id in html
+
+
+def test_a_closed_pipe_is_no_error_and_leaves_the_page(searched: Experiment, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    command = [Path(sys.executable).with_name("jobs-ray"), "report", searched.folder, "--html", page]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert page.exists()
+
+
+def test_figures_show_the_trials(report: Report) -> None:
+    shown = {title: figure for title, _, figure in figures(report)}
+    assert list(shown) == [
+        "Learning curves by phase",
+        "Predicted and confirmed finals",
+        "Budget spent and best confirmed",
+        "Mixture of the trials",
+    ]
+    curves, calibration, progress, mixtures = shown.values()
+    points = sum(y is not None for trace in curves.data if trace.name != "final" for y in trace.y)
+    assert points == sum(len(row.curve) for row in report.trials)
+    finals = sorted(row.final for row in report.trials if row.final is not None)
+    assert sorted(x for trace in calibration.data[1:] for x in trace.x) == finals
+    assert all(high > 0 for trace in calibration.data[1:] for high in trace.error_y.array)
+    best = progress.data[0]
+    assert list(best.y) == sorted(best.y, reverse=True)
+    assert best.y[-1] == finals[0]
+    assert best.x[-1] == pytest.approx(report.budget["spent"])
+    heights = np.sum([trace.y for trace in mixtures.data], axis=0)
+    assert [trace.name for trace in mixtures.data] == list(SHARES)
+    assert heights == pytest.approx(np.ones(len(report.best_first())))
+
+
+def test_a_page_escapes_what_users_write(report: Report, tmp_path: Path) -> None:
+    odd = dataclasses.replace(report, metric="<script>loss</script>")
+    html = write_html(odd, tmp_path / "odd.html").read_text(encoding="utf-8")
+    assert "<script>loss" not in html
+
+
+def test_nothing_confirmed_yet(run: Callable[..., Experiment]) -> None:
+    searcher = JoBSSearcher(max_t=MAX_T, short_t=SHORT_T, seed=0)
+    found = collect(run(searcher, JoBSScheduler(), num_samples=1).folder)
+    assert [row.final for row in found.trials] == [None]
+    printed = text(found)
+    assert f"1.  {found.trials[0].trial_id}  learn  {SHORT_T}  {found.trials[0].curve[-1][1]:.4f}" in printed
+    assert "NOT CONFIRMED" in printed
+    assert "None yet: it learns from three full runs or more, there are 0." in printed
+    assert [title for title, _, _ in figures(found)] == ["Learning curves by phase"]
+
+
+def test_maximised_and_without_a_scheduler(run: Callable[..., Experiment]) -> None:
+    found = collect(run(JoBSSearcher(seed=0), metric="accuracy", mode="max", num_samples=5).folder)
+    finals = [row.final for row in found.trials if row.final is not None]
+    assert len(finals) == 5
+    assert found.best_first()[0].final == max(finals)
+    assert found.recommendation is not None
+    assert found.recommendation.mean == max(finals)
+    printed = text(found)
+    assert "accuracy, maximised" in printed
+    assert "Every trial ran to its own end" in printed
+    assert all(row.predicted and 0 < row.predicted.mean < 1 for row in found.trials)
+    best = next(figure for title, _, figure in figures(found) if title.startswith("Budget")).data[0]
+    assert list(best.y) == sorted(best.y)
+
+
+def _empty(folder: Path, state: Path) -> None:
+    state.unlink()
+
+
+def _cut(folder: Path, state: Path) -> None:
+    state.write_bytes(state.read_bytes()[:-20])
+
+
+def _binary(folder: Path, state: Path) -> None:
+    state.write_bytes(pickle.dumps({"another": "searcher"}))
+
+
+def _version(folder: Path, state: Path) -> None:
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"searcher_version": 99}))
+
+
+def _incomplete(folder: Path, state: Path) -> None:
+    data = json.loads(state.read_text())
+    data["session"]["optimizer"]["trials"][0].popitem()
+    state.write_text(json.dumps(data))
+
+
+def _gone(folder: Path, state: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_gone, "is no folder"),
+        (_empty, "holds no searcher state"),
+        (_cut, "not JSON"),
+        (_binary, "is not the state of a JoBSSearcher"),
+        (_version, "version 99"),
+        (_incomplete, "damaged"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_sentence(
+    searched: Experiment,
+    damage: Callable[[Path, Path], None],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    [state] = searched.folder.glob("searcher-state-*.pkl")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(state, folder)
+    damage(folder, folder / state.name)
+    assert cli.main(["report", str(folder)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert captured.err.startswith("jobs-ray: ")
+    assert said in captured.err
+
+
+def test_a_page_that_cannot_be_written(
+    searched: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", str(searched.folder), "--html", str(tmp_path / "no" / "such.html")]) == 2
+    assert "cannot write" in capsys.readouterr().err
