@@ -177,17 +177,24 @@ class JoBSOptimizer:
         source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
         trial = trial.report(float(t), number, source, restarted=restarted)
         self._trials.put(trial)
+        self._trials.demote(self.settings.max_t)
         stop, grant = self._policy.after_report(self.settings, trial, self._trials, self._cache)
         if grant != trial.grant:
             self._trials.put(replace(trial, grant=grant, phase=Phase.CONFIRM))
         return Decision.STOP if stop else Decision.CONTINUE
 
-    def tell(self, trial_id: str, error: bool = False) -> None:
-        """The trial has ended, for whatever reason. Harmless for unknown ids and when told twice."""
+    def tell(self, trial_id: str, error: bool = False, *, own_end: bool | None = None) -> None:
+        """The trial has ended, for whatever reason. Harmless for unknown ids and when told twice.
+
+        own_end: True: by itself, so its last value is final; False: perhaps cut short by others, so it is final only
+        while no trial has trained longer; None: not known, taken for True with `max_t` set and for False without.
+        """
         trial = self._trials.get(trial_id)
         if trial is None or not trial.running:
             return
-        self._trials.put(replace(trial, status=self._ended(trial, error)))
+        own = self.settings.max_t is not None if own_end is None else own_end
+        self._trials.put(replace(trial, status=self._ended(trial, error), own_end=own))
+        self._trials.demote(self.settings.max_t)
 
     def add_observation(
         self,
@@ -204,7 +211,7 @@ class JoBSOptimizer:
             raise ValueError(f"trial {trial_id!r} is known already; give the observation another id")
         config = self._own(config)
         x = tuple(self.space.encode(config).tolist())
-        trial = Trial(trial_id, config, x, Phase.LEARN, None, charged=False)
+        trial = Trial(trial_id, config, x, Phase.LEARN, None, charged=False, own_end=True)
         for t, value in sorted(curve, key=lambda pair: pair[0]):
             ok = value is not None and _is_number(value)
             trial = trial.report(float(t), self.settings.sign * float(value) if ok and value is not None else None)
@@ -300,6 +307,7 @@ class JoBSOptimizer:
         """Continue from `state`: its settings win. Raises StateError and changes nothing when it does not fit."""
         settings, asked, trials = from_state(self.space, state)
         self.settings, self._asked, self._trials = Settings.from_json(settings), asked, trials
+        self._trials.demote(self.settings.max_t)
         self._cache = ModelCache()
 
     def fork(self) -> JoBSOptimizer:

@@ -14,6 +14,7 @@ from ray.tune.utils import flatten_dict
 
 from jobs_ray.search.optimizer import Decision, Phase
 from jobs_ray.search.progress import JUDGED
+from jobs_ray.trials import TrialStatus
 from jobs_ray.tune import preflight, run_context
 from jobs_ray.tune.searcher import JoBSSearcher
 
@@ -41,6 +42,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._times: list[float] = []
         self._has_metric = False
         self._doubted = False
+        self._cut_said = False
 
     @property
     def searcher(self) -> JoBSSearcher | None:
@@ -101,12 +103,18 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._check_first_trial(searcher, trial.trial_id, flat, decision is Decision.STOP)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Says once when the predictor, by its own account, predicts nothing."""
+        """Says once that others cut trials short, and that the predictor, by its own account, predicts nothing."""
         searcher = self.searcher
-        if searcher is None or not searcher.can_stop or self._doubted:
+        ended = None if searcher is None else searcher.session.core.trials.get(trial.trial_id)
+        if searcher is None or ended is None:
             return
-        ended = searcher.session.core.trials.get(trial.trial_id)
-        if ended is None or not ended.completed:  # only a full run changes the answer, and asking takes milliseconds
+        if not searcher.can_stop:
+            full = searcher.session.core.max_t or 0.0
+            if ended.status is TrialStatus.STOPPED and not self._cut_said:
+                self._cut_said = True
+                self._print(f"JoBS: {preflight.cut_short(ended.curve.last_t, full, searcher.settings.max_t is None)}")
+            return
+        if self._doubted or not ended.completed:  # only a full run changes the answer, and asking takes milliseconds
             return
         quality = searcher.session.core.predictor_quality()
         if quality is not None and quality["n"] >= JUDGED and quality["r2"] <= 0.0:
@@ -158,8 +166,8 @@ def _plan(searcher: JoBSSearcher) -> str:
     plan, total = core.plan(), core.budget.total
     if not searcher.can_stop:
         return (
-            "JoBS: every trial runs to its own end; scheduler=JoBSScheduler() in tune.TuneConfig would stop most "
-            "of them early and spend the budget on more configurations"
+            "JoBS: every trial runs to its own end, or to where another scheduler stops it; scheduler=JoBSScheduler() "
+            "in tune.TuneConfig would stop most of them early and spend the budget on more configurations"
         )
     if plan is None:
         return "JoBS plan: the first trials run to their own end, to learn how long a full run is (or set max_t)"

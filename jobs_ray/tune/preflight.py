@@ -78,6 +78,21 @@ def no_prediction(quality: Mapping[str, Any]) -> str:
     )
 
 
+def cut_short(t: float, longest: float, learned: bool) -> str:
+    """A trial ended at `t`, shorter than a full run. `learned`: the length of one is that of the longest seen."""
+    return (
+        f"a trial ended at t={t:g}, before the t={longest:g} of "
+        + ("the longest one" if learned else "a full run")
+        + ": such trials (stopped by another scheduler, or a class that ends itself early) are not final, their final "
+        "values are predicted, and only a trial as long as "
+        + (
+            "the longest is recommended as confirmed; set max_t to the length of a full run"
+            if learned
+            else "that is recommended as confirmed"
+        )
+    )
+
+
 def _is_function(trial: Any) -> bool:
     trainable = trial.get_trainable_cls()
     return inspect.isclass(trainable) and issubclass(trainable, FunctionTrainable)

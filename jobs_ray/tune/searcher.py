@@ -151,15 +151,17 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Records one report; the scheduler has recorded it already if there is one."""
         self.session.record(trial_id, result)
+        self.session.goes_on(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Records the last report and ends the trial; unknown and repeated ids are harmless."""
+        own_end = self.session.own_end(trial_id, result, self._scheduled)
         if result:
             if self._settings.time_attr not in result and self.metric in result:
                 # a Repeater passes on only the mean of the metric
                 result = {**result, self._settings.time_attr: self._settings.max_t or 1}
             self.session.record(trial_id, result)
-        self.session.end(trial_id, error)
+        self.session.end(trial_id, error, own_end)
         self._prepare()
 
     def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
@@ -176,8 +178,12 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     @property
     def can_stop(self) -> bool:
         """Whether anything ends a trial early: a JoBSScheduler, or the trainable itself by `steps_key`."""
-        attached = self._run is not None and self._run.scheduler is not None and not self.repeated
-        return attached or self._settings.steps_key is not None
+        return self._scheduled or self._settings.steps_key is not None
+
+    @property
+    def _scheduled(self) -> bool:
+        """Whether a JoBSScheduler is at work; then no other scheduler is."""
+        return self._run is not None and self._run.scheduler is not None and not self.repeated
 
     def see(self, trials: Sequence[Any]) -> None:
         """The callback and the scheduler show Ray's trials (the live list): for checkpoints and free slots."""

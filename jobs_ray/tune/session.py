@@ -48,6 +48,8 @@ class Session:
         self.handed_out = 0
         self.ended = 0
         self._checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
+        self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
+        self._stopped: set[str] = set()  # told to stop, and not ended yet
         # node and process of each trial's last report; None: of a driver that is gone
         self._workers: dict[str, tuple[Any, Any] | None] = {}
 
@@ -89,8 +91,27 @@ class Session:
             self._checkpoints[trial_id] = found
         decision = self.core.report(trial_id, *reading, restarted=self._restarted(trial_id, result))
         if decision is Decision.STOP and self.settings.steps_key is not None:
-            return self._past_its_steps(trial_id, reading[0])
+            decision = self._past_its_steps(trial_id, reading[0])
+        if decision is Decision.STOP and trial_id in self.live:
+            self._stopped.add(trial_id)
         return decision
+
+    def goes_on(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Ray told the searcher of this report, so it did not end the trial."""
+        if trial_id in self.live:
+            self._went_on[trial_id] = result.get(self.settings.time_attr)
+
+    def own_end(self, trial_id: str, result: Mapping[str, Any] | None, scheduled: bool) -> bool | None:
+        """Whether a trial with this last `result` ended by itself; None: we ended it. `scheduled`: nobody else could.
+
+        Ray does not tell. But a function that returns has had its last report passed on as one to go on from, while
+        the report at which a scheduler or a stopper ends a trial never is. A class that ends itself looks cut.
+        """
+        if scheduled:
+            return None if trial_id in self._stopped else True
+        if not result or not result.get("done") or self._went_on.get(trial_id) is None:
+            return False
+        return bool(self._went_on[trial_id] == result.get(self.settings.time_attr))
 
     def _restarted(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Whether this is the first report of another process than the trial's last one."""
@@ -106,12 +127,14 @@ class Session:
         t = self.reader.time(trial_id, result)
         return None if t is None else (t, self.reader.value(trial_id, result))
 
-    def end(self, trial_id: str, error: bool) -> None:
-        """The trial is over; unknown and repeated ids are harmless."""
-        self.core.tell(trial_id, error=error)
+    def end(self, trial_id: str, error: bool, own_end: bool | None = None) -> None:
+        """The trial is over; unknown and repeated ids are harmless. `own_end`: as `JoBSOptimizer.tell` takes it."""
+        self.core.tell(trial_id, error=error, own_end=own_end)
         if trial_id in self.live:
             self.live.discard(trial_id)
-            self._workers.pop(trial_id, None)
+            self._stopped.discard(trial_id)
+            for known in (self._workers, self._went_on):
+                known.pop(trial_id, None)
             self.ended += 1
 
     def phase_of(self, trial_id: str) -> Phase:
