@@ -258,13 +258,14 @@ class JoBSOptimizer:
 
     @one_blas_thread()
     def recommendation(self) -> Recommendation | None:
-        """The best confirmed configuration; before any is confirmed the best predicted one; None without values."""
+        """The best confirmed configuration; before any is confirmed the most promising one; None without values."""
         found = self._policy.recommend(self.settings, self._trials, self._cache)
         if found is None:
             return None
         trial, mean, stddev = found
         config = self._own(trial.config)
-        return Recommendation(config, self.settings.sign * mean, stddev, trial.final is not None, trial.trial_id)
+        mean, t = self.settings.sign * mean, trial.curve.t[-1]
+        return Recommendation(config, mean, stddev, trial.final is not None, trial.trial_id, t)
 
     @one_blas_thread()
     def plan(self) -> dict[str, Any] | None:

@@ -115,8 +115,13 @@ class Policy:
         own = values[trial.trial_id][0]
         return own > max([*finals, *(values[t.trial_id][0] for t in rivals)])
 
-    def recommend(self, settings: Settings, trials: TrialTable, cache: ModelCache) -> tuple[Trial, float, float] | None:
-        """(trial, mean, stddev), maximised: the best confirmed, else the best predicted, else None."""
+    def recommend(
+        self, settings: Settings, trials: TrialTable, cache: ModelCache
+    ) -> tuple[Trial, float, float | None] | None:
+        """(trial, mean, stddev), maximised: the best confirmed, else the best predicted, else None.
+
+        While nothing predicts: the best at a common time, with its last value, and no stddev.
+        """
         confirmed = [(t.final, t) for t in trials.values() if t.final is not None]
         if confirmed:
             final, best = max(confirmed, key=lambda pair: pair[0])
@@ -126,6 +131,8 @@ class Policy:
         if not models.values:
             return None
         name = max(models.values, key=lambda trial_id: models.values[trial_id][0])
+        if fit_predictor(self.space, rows, self.predictor, horizon(settings, trials), cache) is None:
+            return trials[name], trials[name].curve.value[-1], None
         return trials[name], *models.values[name]
 
 

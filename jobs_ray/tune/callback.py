@@ -187,10 +187,11 @@ def _end_line(searcher: JoBSSearcher) -> str:
     found, count = searcher.recommendation(), len(searcher.session.core.trials)
     if found is None:
         return f"JoBS: no trial reported a usable {searcher.metric!r}; nothing to recommend"
-    state = "confirmed by a full run" if found.confirmed else "predicted, not confirmed by a full run"
+    basis = found.basis(searcher.session.core.max_t, searcher.settings.time_attr)
+    spread = f" +- {found.stddev:.2g}" if found.stddev else ""
     return (
-        f"JoBS: {count} trials, {_spent(searcher)}; recommended ({state}): "
-        f"{searcher.metric} = {found.mean:.6g} +- {found.stddev:.2g} with {found.config}"
+        f"JoBS: {count} trials, {_spent(searcher)}; recommended ({basis}): "
+        f"{searcher.metric} = {found.mean:.6g}{spread} with {found.config}"
     )
 
 

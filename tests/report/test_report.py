@@ -251,7 +251,11 @@ def test_nothing_confirmed_yet(run: Callable[..., Experiment]) -> None:
     assert [row.final for row in found.trials] == [None]
     printed = text(found)
     assert f"1.  {found.trials[0].trial_id}  learn  {SHORT_T}  {found.trials[0].curve[-1][1]:.4f}" in printed
+    value = found.trials[0].curve[-1][1]
+    sentence = f"loss = {value:.4f} (last value at training_iteration = {SHORT_T} of {MAX_T}, not a prediction)"
     assert "NOT CONFIRMED" in printed
+    assert sentence in " ".join(printed.split())
+    assert "+-" not in printed
     assert "None yet: it learns from three full runs or more, there are 0." in printed
     assert [title for title, _, _ in figures(found)] == ["Learning curves by phase"]
 

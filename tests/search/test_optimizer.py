@@ -14,7 +14,7 @@ from core_runs import MAX_T, SPACE, accuracy, as_json, loss, make, search, train
 
 from jobs_ray.models.prediction import LastValuePredictor
 from jobs_ray.models.predictor import MIN_FULL
-from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Phase, Suggestion
+from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
 from jobs_ray.space import Categorical, Mixture, Real, SpaceError
 from jobs_ray.trials import StateError, TrialStatus
 from jobs_ray.trials.state import dump, load
@@ -933,7 +933,7 @@ def test_before_anything_is_known() -> None:
     assert repr(FINISHED) == "FINISHED"
 
 
-def test_before_anything_is_confirmed_the_recommendation_is_a_prediction() -> None:
+def test_before_anything_predicts_the_recommendation_is_the_last_value_of_the_best_and_says_so() -> None:
     optimizer = make()
     for i, config in enumerate((GOOD, BAD)):
         optimizer.add_observation(
@@ -943,6 +943,16 @@ def test_before_anything_is_confirmed_the_recommendation_is_a_prediction() -> No
     assert recommended is not None
     assert not recommended.confirmed
     assert recommended.config == GOOD
+    assert (recommended.mean, recommended.stddev, recommended.t) == (loss(GOOD, 2.0), None, 2.0)
+    assert recommended.basis(MAX_T, "epoch") == "last value at epoch = 2 of 12, not a prediction"
+    assert recommended.basis(None) == "last value at t = 2, not a prediction"
+    assert as_json(optimizer.summary())["recommendation"]["stddev"] is None
+
+
+def test_a_prediction_and_a_confirmed_value_are_called_that() -> None:
+    predicted = Recommendation({}, 1.0, 0.1, False, "a", 2.0)
+    assert predicted.basis(12.0) == "predicted, not confirmed by a full run"
+    assert Recommendation({}, 1.0, 0.0, True, "a", 12.0).basis(12.0) == "confirmed by a full run"
 
 
 @pytest.mark.parametrize("telling", [True, False])

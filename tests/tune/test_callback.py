@@ -56,6 +56,17 @@ def test_added_by_itself_and_seen_by_every_logger(fit: Fit, tmp_path: Path, caps
     assert recommend(f"file://{tmp_path / 'run'}") == found
 
 
+def test_what_is_no_prediction_is_not_called_one(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    searcher = JoBSSearcher(max_t=25, seed=0)
+    results = fit(half(Class), SPACE | {"steps": 1}, searcher, num_samples=1)
+    out = capsys.readouterr().out
+    assert "recommended (last value at training_iteration = 1 of 25, not a prediction): loss = " in out
+    assert "+- 0" not in out
+    found = recommend(results)
+    assert found is not None
+    assert found.stddev is None
+
+
 def test_added_by_hand_as_well_it_works_once(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     searcher = JoBSSearcher(max_t=STEPS, seed=0)
     callbacks = [JoBSCallback()]
