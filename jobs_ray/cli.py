@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Sequence
 
 from jobs_ray.lm import demo
+from jobs_ray.report.text import visible
 from jobs_ray.search.budget import Allocation, allocate, first_short_t, optimal_num_full
 
 _LM = ("ray", "torch", "transformers", "datasets", "peft", "accelerate")
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.command(arguments)
     except UsageError as error:
-        print(f"jobs-ray: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"jobs-ray: {visible(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobs_ray.report.collect import Report, Row, is_number, leaves
-from jobs_ray.report.text import Section, render
+from jobs_ray.report.text import Section, render, visible
 from jobs_ray.trials import Phase, TrialStatus
 
 TOP = 10
@@ -18,7 +18,7 @@ _ID = 12
 
 def text(report: Report) -> str:
     """The whole report for a terminal of 80 columns; the recommendation, which matters most, comes last."""
-    head = f"JoBS report of {report.folder}"
+    head = f"JoBS report of {visible(report.folder)}"
     return "\n".join([head, "", *(f"{render(section)}\n" for section in sections(report))]).rstrip()
 
 

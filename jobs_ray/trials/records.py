@@ -65,8 +65,8 @@ def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
         "start": trial.start,
         "wasted": trial.wasted,
         "promotes": trial.promotes,
-        "charged": trial.charged,
         "own_end": trial.own_end,
+        "charged": trial.charged,
     }
 
 

@@ -49,6 +49,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         state = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not UTF-8
         raise StateError(f"{path} is damaged: not JSON ({error})") from None
+    except RecursionError:
+        raise StateError(f"{path} is damaged: nested deeper than any state is") from None
     if not isinstance(state, dict):
         raise StateError(f"{path} is damaged: expected a JSON object, got {type(state).__name__}")
     return state

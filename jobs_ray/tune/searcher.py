@@ -257,7 +257,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def restore(self, checkpoint_path: str) -> None:
         """Goes on from a saved state, which wins over what was set. Raises StateError, nothing changed."""
-        session = Session.restored(statefile.load(checkpoint_path), self._predictor)
+        # trusted: Ray unpickles its own state, which lies beside this one
+        session = Session.restored(statefile.load(checkpoint_path), self._predictor, trusted=True)
         self._session, self._settings, self._space = session, session.settings, session.space
         self._metric, self._mode, self._num_samples = session.metric, session.mode, session.num_samples
         self._start_runtime()

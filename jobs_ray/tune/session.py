@@ -194,17 +194,20 @@ class Session:
         }
 
     @classmethod
-    def restored(cls, state: Mapping[str, Any], predictor: Any) -> Session:
-        """The session of a saved state. Raises StateError when it is damaged."""
+    def restored(cls, state: Mapping[str, Any], predictor: Any, *, trusted: bool = False) -> Session:
+        """The session of a saved state. Raises StateError when it is damaged.
+
+        trusted: objects in the space that JSON cannot hold are unpickled, which runs code that the state names.
+        """
         try:
-            settings = Settings.from_json(state["settings"])
-            space = settings.translate(from_json(state["space"]))
+            settings = Settings.from_json(state["settings"], trusted=trusted)
+            space = settings.translate(from_json(state["space"], trusted=trusted))
             session = cls(settings, space, state["metric"], state["mode"], state["num_samples"], predictor)
             resumes = {i: Resume(start, relative) for i, (start, relative) in state["resumes"].items()}
             session.reader.resumes.update(resumes)
             session._checkpoints.update({i: (path, t) for i, (path, t) in state["checkpoints"].items()})
             optimizer = state["optimizer"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise StateError(f"the saved state is damaged ({error!r}); restore an older copy of it") from error
         session.core.load_state_dict(optimizer)
         session.live = {trial_id for trial_id, trial in session.core.trials.items() if trial.running}

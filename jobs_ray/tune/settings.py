@@ -102,7 +102,7 @@ class Settings:
         return data | {"points_to_evaluate": [to_json(point) for point in self.points_to_evaluate]}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Settings:
-        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on other data."""
-        points = tuple(from_json(point) for point in data["points_to_evaluate"])
+    def from_json(cls, data: Mapping[str, Any], *, trusted: bool = False) -> Settings:
+        """The inverse of `to_json`. Raises as `codec.from_json`, whose `trusted` it takes."""
+        points = tuple(from_json(point, trusted=trusted) for point in data["points_to_evaluate"])
         return cls(**{**data, "points_to_evaluate": points})

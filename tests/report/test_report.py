@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -297,6 +298,72 @@ def _incomplete(folder: Path, state: Path) -> None:
     state.write_text(json.dumps(data))
 
 
+def _planted(folder: Path, state: Path) -> None:
+    """Older states may hold pickles in any place of the space."""
+    data = json.loads(state.read_text())
+    bomb = base64.b64encode(pickle.dumps(Bomb())).decode()
+    data["session"]["space"]["items"].append(["planted", {"$": "pickle", "data": bomb}])
+    state.write_text(json.dumps(data))
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return os.mkdir, (os.environ["JOBS_RAY_TEST_BOMB"],)
+
+
+def test_reading_a_folder_runs_no_code_from_it(
+    searched: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBS_RAY_TEST_BOMB", str(tmp_path / "ran"))
+    [state] = searched.folder.glob("searcher-state-*.pkl")
+    shutil.copy(state, tmp_path)
+    _planted(tmp_path, tmp_path / state.name)
+    assert cli.main(["report", str(tmp_path)]) == 0
+    found = recommend(tmp_path)
+    assert found is not None
+    assert repr(found.config["planted"]) == "<object, not read>"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_escapes_do_not_reach_the_terminal(
+    searched: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "\x1b[31mrun"
+    folder.mkdir()
+    [state] = searched.folder.glob("searcher-state-*.pkl")
+    text_of = state.read_text().replace('"maths"', '"ma\\u001b[2Jths\\u202e"')
+    (folder / state.name).write_text(text_of)
+    assert cli.main(["report", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "\\x1b[2J" in out
+    assert not set(out) & {"\x1b", "\u202e"}
+    assert cli.main(["report", f"{folder}/none"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def _pipe(folder: Path, state: Path) -> None:
+    state.unlink()
+    os.mkfifo(state)
+
+
+def _link(folder: Path, state: Path) -> None:
+    outside = folder.parent / "outside"
+    shutil.move(state, outside)
+    state.symlink_to(outside)
+
+
+def _deep(folder: Path, state: Path) -> None:
+    state.write_text("[" * 100_000 + "]" * 100_000)
+
+
+def _deep_space(folder: Path, state: Path) -> None:
+    data = json.loads(state.read_text())
+    data["session"]["space"]["items"].append(["deep", "HERE"])
+    levels = 430  # few enough for the parser, too many for what reads the space
+    deep = '{"$": "list", "items": [' * levels + "1" + "]}" * levels
+    state.write_text(json.dumps(data).replace('"HERE"', deep))
+
+
 def _gone(folder: Path, state: Path) -> None:
     shutil.rmtree(folder)
 
@@ -310,6 +377,10 @@ def _gone(folder: Path, state: Path) -> None:
         (_binary, "is not the state of a JoBSSearcher"),
         (_version, "version 99"),
         (_incomplete, "damaged"),
+        (_pipe, "holds no searcher state"),
+        (_link, "holds no searcher state"),
+        (_deep, "nested deeper"),
+        (_deep_space, "damaged"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_sentence(
