@@ -98,6 +98,8 @@ def _report(arguments: argparse.Namespace) -> int:
         found = collect(arguments.experiment)
     except (OSError, ValueError) as error:  # StateError is a ValueError
         raise UsageError(str(error)) from error
+    except RecursionError as error:
+        raise UsageError(f"{arguments.experiment} is nested deeper than any search space is") from error
     page = ""
     if arguments.html is not None:  # before the tables: `jobs-ray report ... --html FILE | head` must leave the page
         try:

@@ -356,14 +356,6 @@ def _deep(folder: Path, state: Path) -> None:
     state.write_text("[" * 100_000 + "]" * 100_000)
 
 
-def _deep_space(folder: Path, state: Path) -> None:
-    data = json.loads(state.read_text())
-    data["session"]["space"]["items"].append(["deep", "HERE"])
-    levels = 430  # few enough for the parser, too many for what reads the space
-    deep = '{"$": "list", "items": [' * levels + "1" + "]}" * levels
-    state.write_text(json.dumps(data).replace('"HERE"', deep))
-
-
 def _gone(folder: Path, state: Path) -> None:
     shutil.rmtree(folder)
 
@@ -380,7 +372,6 @@ def _gone(folder: Path, state: Path) -> None:
         (_pipe, "holds no searcher state"),
         (_link, "holds no searcher state"),
         (_deep, "nested deeper"),
-        (_deep_space, "damaged"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_sentence(
