@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any, Literal
@@ -159,6 +159,14 @@ class JoBSOptimizer:
                 self._asked -= 1
             self._trials.remove(trial_id)
 
+    def reopen(self, trial_ids: Collection[str]) -> None:
+        """Ended trials that the caller runs again after all: they go on, and are charged what they train."""
+        self._trials = self._trials.reopened(frozenset(trial_ids))
+
+    def limit(self, trial_id: str, steps: float) -> None:
+        """Sets the `t` that a running trial may train to."""
+        self._trials.put(replace(self._trials[trial_id], grant=steps))
+
     # -- observing ------------------------------------------------------------------------------------------------
 
     @one_blas_thread()
@@ -186,8 +194,8 @@ class JoBSOptimizer:
     def tell(self, trial_id: str, error: bool = False, *, own_end: bool | None = None) -> None:
         """The trial has ended, for whatever reason. Harmless for unknown ids and when told twice.
 
-        own_end: True: by itself, so its last value is final; False: perhaps cut short by others, so it is final only
-        while no trial has trained longer; None: not known, taken for True with `max_t` set and for False without.
+        own_end: by itself, so its last value is final; False: perhaps cut short by others, so it is final only while
+        no trial has trained longer; None: not known, taken for True with `max_t` set and for False without.
         """
         trial = self._trials.get(trial_id)
         if trial is None or not trial.running:

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Collection, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import replace
 
 from jobs_ray.trials.trials import Kind, Trial, TrialStatus
@@ -76,6 +76,13 @@ class TrialTable(Mapping[str, Trial]):
             del self._cut[name]
             if not trial.promotes:
                 self._kept.discard(name)
+
+    def reopened(self, trial_ids: Collection[str]) -> TrialTable:
+        """The table with ended trials running again."""
+        if not trial_ids:
+            return self
+        again = (replace(self._all[name], status=TrialStatus.RUNNING, own_end=False) for name in trial_ids)
+        return TrialTable({**self._all, **{trial.trial_id: trial for trial in again}}.values())
 
     def remove(self, trial_id: str) -> None:
         """Forgets a trial that runs. Raises KeyError for any other."""

@@ -87,6 +87,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._unreconciled = False
         self._run: run_context.RunContext | None
         self._trials: Sequence[Any]
+        self._watched: set[str]
         self._start_runtime()
 
     # ---- before the run
@@ -109,9 +110,13 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Notes the limit; False: the ConcurrencyLimiter does the limiting."""
+        """Notes the limit; True: `suggest` keeps it, and the ConcurrencyLimiter passes everything on.
+
+        Its own books know neither trials that a restore starts anew nor those it ends, and it keeps their ends from us.
+        Its `batch=True` has no effect.
+        """
         self._limit = max_concurrent
-        return False
+        return True
 
     def add_evaluated_point(
         self,
@@ -135,6 +140,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if self._run is None:
             self._run = run_context.searcher_joins(self)
         session = self.session
+        if self._limit is not None and len(session.live) >= self._limit:
+            return None
         if session.live and not self._capacity.free(len(session.live), self._limit, self._trials):
             return None
         proposal = self._proposer.next(session.core, self._moment(), wait=not session.live)
@@ -191,6 +198,12 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if self._unreconciled:
             self._unreconciled = False
             reconcile.with_ray(self.session, trials, full=not self.can_stop)
+            self._watched = set(self.session.live)
+        if self._watched:
+            self._watched &= self.session.live
+            for trial in trials:
+                if trial.trial_id in self._watched:
+                    reconcile.end_if_ended(self.session, trial)
 
     # ---- what the user asks
 
@@ -267,7 +280,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_proposer", "_trials", "_run", "_capacity"):
+        for name in ("_proposer", "_trials", "_run", "_capacity", "_watched"):
             del state[name]
         return state
 
@@ -280,5 +293,6 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._proposer = Proposer()
         self._capacity = Capacity()
         self._trials = ()
+        self._watched = set()  # live when restored: a wrapper may keep their ends to itself
         self._run = None
         self.repeated = False  # set by the scheduler behind a Repeater, which averages whole trials

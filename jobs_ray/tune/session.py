@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
@@ -50,6 +50,7 @@ class Session:
         self._checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
         self._stopped: set[str] = set()  # told to stop, and not ended yet
+        self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark`
         # node and process of each trial's last report; None: of a driver that is gone
         self._workers: dict[str, tuple[Any, Any] | None] = {}
 
@@ -73,8 +74,17 @@ class Session:
     def adopt(self, trial_id: str, suggestion: Suggestion) -> None:
         """Registers a trial as handed out; also one that only Ray knew."""
         self.core.accept(trial_id, suggestion)
+        if suggestion.resume_from is not None:
+            self.reader.resumes[trial_id] = Resume(self.core.trials[trial_id].start)
         self.live.add(trial_id)
         self.handed_out += 1
+
+    def reopen(self, trial_ids: Collection[str]) -> None:
+        """Ended trials that Ray runs again."""
+        self.core.reopen(trial_ids)
+        self.live.update(trial_ids)
+        self._workers.update(dict.fromkeys(trial_ids))
+        self.handed_out += len(trial_ids)
 
     def forget(self, trial_id: str) -> None:
         """Undoes a hand-out that Ray does not know of."""
@@ -84,6 +94,8 @@ class Session:
 
     def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
         """Records one report, whoever brings it, any number of times; STOP: the trial has trained enough."""
+        if trial_id in self.live and (mark := self.mark(result)) is not None:
+            self.marks[trial_id] = mark
         reading = self.reading(trial_id, result)
         if reading is None:
             return Decision.CONTINUE
@@ -95,6 +107,12 @@ class Session:
         if decision is Decision.STOP and trial_id in self.live:
             self._stopped.add(trial_id)
         return decision
+
+    @staticmethod
+    def mark(result: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """What tells a report from all others of its trial: node, process, and its number there."""
+        found = tuple(result.get(key) for key in ("node_ip", "pid", "iterations_since_restore"))
+        return None if None in found else found
 
     def goes_on(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Ray told the searcher of this report, so it did not end the trial."""
@@ -133,7 +151,7 @@ class Session:
         if trial_id in self.live:
             self.live.discard(trial_id)
             self._stopped.discard(trial_id)
-            for known in (self._workers, self._went_on):
+            for known in (self._workers, self._went_on, self.marks):
                 known.pop(trial_id, None)
             self.ended += 1
 
@@ -190,6 +208,7 @@ class Session:
             "space": to_json(self.space.source),
             "optimizer": self.core.state_dict(),
             "resumes": {i: [r.start, r.relative] for i, r in self.reader.resumes.items()},
+            "marks": {i: list(mark) for i, mark in self.marks.items()},
             "checkpoints": {i: list(found) for i, found in self._checkpoints.items()},
         }
 
@@ -206,6 +225,7 @@ class Session:
             resumes = {i: Resume(start, relative) for i, (start, relative) in state["resumes"].items()}
             session.reader.resumes.update(resumes)
             session._checkpoints.update({i: (path, t) for i, (path, t) in state["checkpoints"].items()})
+            session.marks.update({i: tuple(mark) for i, mark in state.get("marks", {}).items()})
             optimizer = state["optimizer"]
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise StateError(f"the saved state is damaged ({error!r}); restore an older copy of it") from error
