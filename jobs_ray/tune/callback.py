@@ -62,7 +62,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Shows the searcher Ray's trials, before it is asked for the next one."""
         searcher = self.searcher
-        if searcher is None or not searcher.started:
+        if searcher is None or not (searcher.started or trials):
             return
         searcher.see(trials)
         if not trials:

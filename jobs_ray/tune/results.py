@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -14,6 +15,8 @@ from jobs_ray.search.optimizer import Recommendation
 from jobs_ray.trials import StateError
 from jobs_ray.tune import statefile
 from jobs_ray.tune.session import Session
+
+logger = logging.getLogger(__name__)
 
 _STATE_PREFIX, _STATE_SUFFIX = "searcher-state-", ".pkl"  # Ray's file name (Searcher.CKPT_FILE_TMPL)
 _LARGEST = 2**30  # bytes of a state: ten times what 10,000 trials of 100 reports take
@@ -50,9 +53,21 @@ def load_session(results: ResultGrid | str | os.PathLike[str]) -> Session:
             f"{folder} holds no searcher state ({_STATE_PREFIX}*{_STATE_SUFFIX}); expected the folder of an "
             "experiment that ran with a JoBSSearcher (ResultGrid.experiment_path)"
         )
-    newest = max(found)  # the names hold the date, one a session
-    if found[newest].size > _LARGEST:
-        raise StateError(f"{newest} has {found[newest].size} bytes; a state has at most {_LARGEST}")
+    errors = []
+    for path in sorted(found, reverse=True):  # the names hold the date, one a session
+        try:
+            return _load(filesystem, found[path])
+        except StateError as error:
+            if path != min(found):
+                logger.warning("%r; an older one is used", str(error))  # quoted: names of files may hold anything
+            errors.append(error)
+    raise errors[0]
+
+
+def _load(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> Session:
+    newest = info.path
+    if info.size > _LARGEST:
+        raise StateError(f"{newest} has {info.size} bytes; a state has at most {_LARGEST}")
     with filesystem.open_input_stream(newest) as stream, tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, Path(newest).name)
         copy.write_bytes(stream.readall())

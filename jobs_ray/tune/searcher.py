@@ -20,7 +20,7 @@ from ray.tune.search.searcher import Searcher
 
 from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Suggestion
 from jobs_ray.space import SpaceError
-from jobs_ray.tune import reconcile, run_context, statefile, warmstart
+from jobs_ray.tune import reconcile, recovery, run_context, statefile, warmstart
 from jobs_ray.tune.background import Moment, Proposer
 from jobs_ray.tune.capacity import Capacity
 from jobs_ray.tune.domains import TuneSpace
@@ -195,9 +195,10 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def see(self, trials: Sequence[Any]) -> None:
         """The callback and the scheduler show Ray's trials (the live list): for checkpoints and free slots."""
         self._trials = trials
-        if self._unreconciled:
-            self._unreconciled = False
+        if self._unreconciled or (self._session is None and trials):  # Ray has lost its own state of the search
+            self._unreconciled = True
             reconcile.with_ray(self.session, trials, full=not self.can_stop)
+            self._unreconciled = False
             self._watched = set(self.session.live)
         if self._watched:
             self._watched &= self.session.live
@@ -230,7 +231,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     @property
     def started(self) -> bool:
         """Whether there is a session: the search has been asked for something, or restored."""
-        return self._session is not None
+        return self._session is not None or self._unreconciled
 
     @property
     def session(self) -> Session:
@@ -238,7 +239,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if self._session is None:
             if self._space is None or not self._space.core:
                 raise SpaceError(
-                    "JoBSSearcher has nothing to search; give tune.Tuner a param_space with at least one domain, "
+                    "JoBSSearcher has nothing to search"
+                    + (": no saved state can be used" if self._unreconciled else "")
+                    + "; give tune.Tuner a param_space with at least one domain, "
                     "as in {'lr': tune.loguniform(1e-5, 1e-2)}, or JoBSSearcher a space"
                 )
             if self._run is not None:
@@ -266,6 +269,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def save(self, checkpoint_path: str) -> None:
         """Writes the state as versioned JSON (called by Ray every 10 s)."""
+        if self._session is None and self._unreconciled:
+            return  # built anew from nothing yet: a damaged state says more
         statefile.save(checkpoint_path, self.session.state())
 
     def restore(self, checkpoint_path: str) -> None:
@@ -277,6 +282,25 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._start_runtime()
         self._run = run_context.searcher_joins(self)
         self._unreconciled = True
+
+    def restore_from_dir(self, checkpoint_dir: str) -> None:
+        """Ray's restore: from the newest state that can be used, else from Ray's own trials. Raises nothing."""
+        self._run = run_context.searcher_joins(self)
+        self._unreconciled = True
+        for path in recovery.states(checkpoint_dir, self.CKPT_FILE_TMPL.format("*")):
+            try:
+                self.restore(path)
+            except ValueError as error:  # of another space; a StateError is one, too
+                logger.error("%s; it is left aside", error)
+            else:
+                return
+        known = recovery.setup(checkpoint_dir)
+        logger.warning("no saved state of the search can be used: it is built anew from Ray's trials and their results")
+        self._session = None
+        self._metric, self._mode = self._metric or known.metric, self._mode or known.mode
+        self._set_num_samples(known.num_samples)
+        if self._space is None and known.space is not None:
+            self._space = self._settings.translate(known.space)
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

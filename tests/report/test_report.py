@@ -394,6 +394,14 @@ def test_what_cannot_be_read_is_said_in_one_sentence(
     assert said in captured.err
 
 
+def test_of_two_states_the_older_one_serves_when_the_newer_is_damaged(searched: Experiment, tmp_path: Path) -> None:
+    [state] = searched.folder.glob("searcher-state-*.pkl")
+    shutil.copy(state, tmp_path / "searcher-state-2001-01-01_00-00-00.pkl")
+    shutil.copy(state, tmp_path)
+    _cut(tmp_path, tmp_path / state.name)
+    assert recommend(tmp_path) == recommend(searched.folder)
+
+
 def test_a_page_that_cannot_be_written(
     searched: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

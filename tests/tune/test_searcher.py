@@ -284,6 +284,27 @@ def test_a_damaged_or_foreign_state_gives_an_error_and_touches_nothing(tmp_path:
     assert isinstance(second.suggest("next"), dict)
 
 
+def test_a_restore_uses_the_newest_state_that_is_whole(tmp_path: Path) -> None:
+    before = searcher()
+    run(before, 3)
+    for day in (1, 2):
+        before.save(str(tmp_path / f"searcher-state-2026-01-0{day}_00-00-00.pkl"))
+    newest = tmp_path / "searcher-state-2026-01-02_00-00-00.pkl"
+    newest.write_bytes(newest.read_bytes()[:-9])
+    after = searcher()
+    after.restore_from_dir(str(tmp_path))
+    assert after.report() == before.report()
+
+
+def test_without_any_state_and_any_space_the_error_says_so(tmp_path: Path) -> None:
+    lost = JoBSSearcher(metric="loss", mode="min")
+    lost.restore_from_dir(str(tmp_path))
+    lost.save(str(tmp_path / "state"))
+    assert not (tmp_path / "state").exists()  # nothing is saved over what may be whole elsewhere
+    with pytest.raises(SpaceError, match="nothing to search: no saved state can be used; give"):
+        lost.suggest("a")
+
+
 def test_the_searcher_can_be_pickled_at_any_time() -> None:
     blank = pickle.loads(pickle.dumps(JoBSSearcher()))
     blank.set_search_properties("loss", "min", SPACE)
