@@ -84,7 +84,8 @@ class Policy:
         failures = [t for t in curve.failed_at if not curve.t or t > curve.t[-1]]
         if len(failures) >= 2:  # one NaN may pass, two in a row mean a diverged run that only costs
             return True, grant
-        if max_t is not None and curve.last_t >= max_t:
+        # the second: a whole run was lost to restarts
+        if max_t is not None and (curve.last_t >= max_t or trial.wasted >= max_t):
             return True, grant
         if grant is None or max_t is None:
             return False, grant

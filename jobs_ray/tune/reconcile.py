@@ -28,6 +28,7 @@ from jobs_ray.search.optimizer import Suggestion
 from jobs_ray.space import SpaceError
 from jobs_ray.trials import TrialStatus
 from jobs_ray.tune import checkpoints, history
+from jobs_ray.tune.pulse import mark_of
 from jobs_ray.tune.result_reader import as_number
 from jobs_ray.tune.warmstart import own_config
 
@@ -135,7 +136,7 @@ def _unseen(session: Session, trial_id: str, results: Sequence[dict[str, Any]]) 
     """Its reports beyond those in the searcher's state: told again from the start they would be charged again."""
     mark = session.marks.get(trial_id)
     if mark is not None:
-        seen = [i for i, result in enumerate(results) if session.mark(result) == mark]
+        seen = [i for i, result in enumerate(results) if mark_of(result) == mark]
         return results[seen[-1] + 1 :] if seen else ()
     known = session.core.trials[trial_id].curve.last_t  # a state from before marks were kept
 

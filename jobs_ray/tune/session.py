@@ -16,6 +16,7 @@ from jobs_ray.trials import StateError
 from jobs_ray.tune import checkpoints
 from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.domains import TuneSpace
+from jobs_ray.tune.pulse import PATIENCE, Pulse, mark_of
 from jobs_ray.tune.result_reader import TRAINING_ITERATION, Reader, Resume
 from jobs_ray.tune.settings import Settings
 
@@ -47,10 +48,11 @@ class Session:
         self.live: set[str] = set()
         self.handed_out = 0
         self.ended = 0
+        self._pulse = Pulse()
         self._checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
         self._stopped: set[str] = set()  # told to stop, and not ended yet
-        self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark`
+        self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark_of`
         # node and process of each trial's last report; None: of a driver that is gone
         self._workers: dict[str, tuple[Any, Any] | None] = {}
 
@@ -94,7 +96,7 @@ class Session:
 
     def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
         """Records one report, whoever brings it, any number of times; STOP: the trial has trained enough."""
-        if trial_id in self.live and (mark := self.mark(result)) is not None:
+        if trial_id in self.live and (mark := mark_of(result)) is not None:
             self.marks[trial_id] = mark
         reading = self.reading(trial_id, result)
         if reading is None:
@@ -104,15 +106,23 @@ class Session:
         decision = self.core.report(trial_id, *reading, restarted=self._restarted(trial_id, result))
         if decision is Decision.STOP and self.settings.steps_key is not None:
             decision = self._past_its_steps(trial_id, reading[0])
+        if trial_id in self.live and (why := self._stands_still(trial_id, result, reading[0])):
+            decision = Decision.STOP
+            if trial_id not in self._stopped:
+                logger.warning("trial %s is stopped: %s", trial_id, why)
         if decision is Decision.STOP and trial_id in self.live:
             self._stopped.add(trial_id)
         return decision
 
-    @staticmethod
-    def mark(result: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """What tells a report from all others of its trial: node, process, and its number there."""
-        found = tuple(result.get(key) for key in ("node_ip", "pid", "iterations_since_restore"))
-        return None if None in found else found
+    def _stands_still(self, trial_id: str, result: Mapping[str, Any], t: float) -> str | None:
+        """Why a trial should not go on for ever."""
+        idle = 0 if (mark := mark_of(result)) is None else self._pulse.report(trial_id, mark, t)
+        name, trial, max_t = self.settings.time_attr, self.core.trials[trial_id], self.core.max_t
+        if idle >= PATIENCE:
+            return f"{idle} reports in a row brought {name!r} no further than {trial.curve.last_t:g}"
+        if max_t is not None and trial.wasted >= max_t:
+            return f"{name!r} went back again and again: {trial.wasted:g} steps, a whole run, were trained and lost"
+        return None
 
     def goes_on(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Ray told the searcher of this report, so it did not end the trial."""
@@ -151,6 +161,7 @@ class Session:
         if trial_id in self.live:
             self.live.discard(trial_id)
             self._stopped.discard(trial_id)
+            self._pulse.drop(trial_id)
             for known in (self._workers, self._went_on, self.marks):
                 known.pop(trial_id, None)
             self.ended += 1

@@ -971,6 +971,16 @@ def test_short_runs_are_lengthened_only_when_their_prefixes_tell_nothing(telling
     assert plan["short_t"] <= 12
 
 
+def test_a_trial_that_wastes_a_whole_run_on_restarts_is_stopped() -> None:
+    optimizer = make(budget=None)
+    optimizer.ask("a", full=True)
+    reports = 0
+    while optimizer.report("a", 1.0 + reports % 3, 1.0) is Decision.CONTINUE:
+        reports += 1
+        assert reports < 30
+    assert optimizer.trials["a"].wasted == MAX_T
+
+
 def ended_at(optimizer: JoBSOptimizer, name: str, t: float, value: float, **how: Any) -> None:
     """A trial that nobody of ours stops: reports at 1, 2, ... t, the last one `value`, and has ended."""
     assert isinstance(optimizer.ask(name, full=True), Suggestion)

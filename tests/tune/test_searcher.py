@@ -16,6 +16,7 @@ from tune_spaces import nested_space
 
 from jobs_ray import JoBSSearcher, StateError
 from jobs_ray.space import SpaceError
+from jobs_ray.tune.pulse import PATIENCE
 
 SPACE = {"x": tune.uniform(0.0, 1.0), "n": tune.randint(0, 5)}
 
@@ -94,6 +95,35 @@ def test_a_restart_right_after_the_first_report_is_charged_too() -> None:
             search.on_trial_result("a", {"loss": 1.0 / t, "training_iteration": t, "pid": pid, "node_ip": "10.0.0.1"})
     assert search.report()["trials"][0]["curve"] == [[1.0, 1.0], [2.0, 0.5], [3.0, 1.0 / 3.0]]
     assert search.report()["budget"]["spent"] == pytest.approx(5 / 4)
+
+
+def from_worker(t: float, number: int, loss: float = 1.0) -> dict[str, Any]:
+    return {"training_iteration": t, "loss": loss, "node_ip": "n", "pid": 1, "iterations_since_restore": number}
+
+
+def test_a_trial_that_goes_back_again_and_again_is_stopped_at_a_whole_run_wasted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    search = searcher(max_t=12, short_t=6, budget=10)
+    search.suggest("a")
+    for number in range(100):
+        for _ in range(3):  # scheduler, searcher, callback
+            decision = search.record("a", from_worker(1 + number % 3, number))
+        if decision.value == "stop":
+            break
+    assert search.report()["trials"][0]["charged"] == pytest.approx((12 + 3) / 12, abs=3 / 12)
+    assert caplog.text.count("trial a is stopped: 'training_iteration' went back again and again") == 1
+
+
+def test_a_trial_whose_time_stands_still_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    search = searcher(max_t=12, short_t=6, budget=10)
+    search.suggest("a")
+    decisions = [search.record("a", from_worker(1, number // 2)).value for number in range(2 * PATIENCE + 2)]
+    assert decisions == ["continue"] * 2 * PATIENCE + ["stop"] * 2
+    assert f"trial a is stopped: {PATIENCE} reports in a row brought" in caplog.text
+    search.suggest("b")  # many reports an epoch are no standstill
+    times = [t for t in range(1, 6) for _ in range(PATIENCE)]
+    assert {search.record("b", from_worker(t, number)).value for number, t in enumerate(times)} == {"continue"}
 
 
 def test_a_failed_trial_keeps_its_partial_curve() -> None:
