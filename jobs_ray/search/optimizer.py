@@ -12,7 +12,6 @@ A decision is a function of (settings, trials, seed, ask-counter): `propose` cha
 from __future__ import annotations
 
 import copy
-import math
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
 from jobs_ray.models.threads import one_blas_thread
 from jobs_ray.search.budget import Budget, ledger
-from jobs_ray.search.policy import Policy
+from jobs_ray.search.policy import Policy, ending
 from jobs_ray.search.progress import horizon, search_progress
 from jobs_ray.search.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
 from jobs_ray.search.summary import summarise
@@ -37,7 +36,6 @@ from jobs_ray.trials.records import from_state, to_state
 __all__ = ["FINISHED", "Decision", "JoBSOptimizer", "Phase", "Recommendation", "Suggestion"]
 
 _HUGE = 1e100  # beyond, a value is a failed observation: its square would overflow
-_OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
 
 
 class JoBSOptimizer:
@@ -201,7 +199,7 @@ class JoBSOptimizer:
         if trial is None or not trial.running:
             return
         own = self.settings.max_t is not None if own_end is None else own_end
-        self._trials.put(replace(trial, status=self._ended(trial, error), own_end=own))
+        self._trials.put(replace(trial, status=ending(self.settings, trial, self.max_t, error), own_end=own))
         self._trials.demote(self.settings.max_t)
 
     def add_observation(
@@ -342,17 +340,6 @@ class JoBSOptimizer:
         taken = {t.promotes for t in self._trials.values()}
         same = (t for t in self._trials.values() if t.x == x and t.status is TrialStatus.STOPPED)
         return next((t.trial_id for t in same if t.trial_id not in taken), None)
-
-    def _ended(self, trial: Trial, error: bool) -> TrialStatus:
-        if error or trial.curve.ends_failed or not trial.curve.value:
-            return TrialStatus.FAILED
-        max_t = self.settings.max_t
-        if max_t is None and trial.grant is None:
-            return TrialStatus.COMPLETED
-        end = max_t or self.max_t or math.inf
-        full = trial.grant is None or trial.grant >= end
-        reached = trial.curve.last_t >= end * (_OWN_END if full else 1.0)
-        return TrialStatus.COMPLETED if reached else TrialStatus.STOPPED
 
 
 def _is_number(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,9 +13,10 @@ from jobs_ray.search.generator import Action, CandidateGenerator, promotable
 from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left
 from jobs_ray.search.settings import FINISHED, Settings, _Finished
 from jobs_ray.space import Array, SearchSpace
-from jobs_ray.trials import Phase, Trial, TrialTable
+from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 
 _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
+_OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
 _HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
 
 
@@ -135,6 +137,18 @@ class Policy:
         if fit_predictor(self.space, rows, self.predictor, horizon(settings, trials), cache) is None:
             return trials[name], trials[name].curve.value[-1], None
         return trials[name], *models.values[name]
+
+
+def ending(settings: Settings, trial: Trial, longest: float | None, error: bool) -> TrialStatus:
+    """What became of a trial that has ended. `longest`: the length of a full run, as set or learned."""
+    if error or trial.curve.ends_failed or not trial.curve.value:
+        return TrialStatus.FAILED
+    if settings.max_t is None and trial.grant is None:
+        return TrialStatus.COMPLETED
+    end = longest or math.inf
+    full = trial.grant is None or trial.grant >= end
+    reached = trial.curve.last_t >= end * (_OWN_END if full else 1.0)
+    return TrialStatus.COMPLETED if reached else TrialStatus.STOPPED
 
 
 def _hopeless(trials: TrialTable) -> bool:
