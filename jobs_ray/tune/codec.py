@@ -30,6 +30,12 @@ class NotRead:
     def __repr__(self) -> str:
         return "<object, not read>"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NotRead)  # so that a point to evaluate fits the space that it was saved with
+
+    def __hash__(self) -> int:
+        return hash(NotRead)
+
 
 def to_json(node: Any) -> Any:
     """Plain JSON data of a space, or of a user's configuration."""

@@ -45,7 +45,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         time_attr: the result key that holds the training progress.
         steps_key: config key that receives the time a trial is to train to, for trainables that end themselves.
         resume_key: config key that receives the checkpoint path of the short run that is promoted, or None.
-        points_to_evaluate: configurations to try first.
+        points_to_evaluate: configurations to try first; what they leave out is drawn, weights are normalised.
         predictor: replaces the predictor of final values.
         seed: makes the search repeatable.
 
@@ -70,6 +70,10 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         predictor: Any = None,
         seed: int | None = None,
     ) -> None:
+        if predictor is not None and not callable(getattr(predictor, "fit", None)):
+            raise ValueError(f"predictor is {predictor!r}; expected an object with fit(), as ScalingLawPredictor()")
+        if isinstance(points_to_evaluate, Mapping):
+            raise ValueError("points_to_evaluate is one configuration; expected a list of them: [{...}]")
         points = tuple(points_to_evaluate or ())
         self._settings = Settings(
             max_t, budget, short_t, num_full, num_confirm, time_attr, steps_key, resume_key, points, seed

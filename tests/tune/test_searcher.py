@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from tune_spaces import nested_space
 
-from jobs_ray import JoBSSearcher, StateError
+from jobs_ray import JoBSSearcher, StateError, mixture
 from jobs_ray.space import SpaceError
 from jobs_ray.tune.pulse import PATIENCE
 
@@ -199,6 +199,25 @@ def test_no_space_at_all_is_said() -> None:
         ({"steps_key": "steps"}, "steps_key='steps' needs max_t"),
         ({"steps_key": "k", "resume_key": "k", "max_t": 5}, "both 'k'"),
         ({"mode": "best"}, "mode is 'best'; expected 'min' or 'max'"),
+        ({"budget": "ten"}, "budget is 'ten'; expected a number of full runs, at least 1"),
+        ({"budget": math.inf}, "budget is inf; expected a number"),
+        ({"budget": math.nan}, "budget is nan; expected a number"),
+        ({"max_t": "25"}, "max_t is '25'; expected a positive number"),
+        ({"max_t": True}, "max_t is True; expected a positive number"),
+        ({"short_t": "5"}, "short_t is '5'; expected 'auto' or a positive number"),
+        ({"num_full": -3}, "num_full is -3; expected 'auto' or a whole number from 1 on"),
+        ({"num_full": 2.5}, "num_full is 2.5; expected 'auto' or a whole number"),
+        ({"num_confirm": "many"}, "num_confirm is 'many'; expected 'auto' or a whole number from 0 on"),
+        ({"num_full": 50, "budget": 5}, "num_full is 50 full runs, more than the budget of 5; lower it"),
+        ({"seed": "x"}, "seed is 'x'; expected a whole number from 0 on, or None"),
+        ({"seed": -1}, "seed is -1; expected a whole number"),
+        ({"resume_key": ""}, "resume_key is ''; expected the name of a key"),
+        ({"time_attr": None}, "time_attr is None; expected the name of a key"),
+        ({"predictor": "mlp"}, r"predictor is 'mlp'; expected an object with fit\(\)"),
+        ({"points_to_evaluate": {"x": 1}}, r"points_to_evaluate is one configuration; expected a list of them"),
+        ({"points_to_evaluate": ["x"]}, r"points_to_evaluate holds 'x'; expected a list of configurations"),
+        ({"space": SPACE, "points_to_evaluate": [{"z": 1}]}, "parameter 'z' is not in the search space"),
+        ({"space": SPACE, "points_to_evaluate": [{"x": 7.0}]}, "'x' is 7.0"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
@@ -225,7 +244,32 @@ def test_points_to_evaluate_come_first_and_exactly() -> None:
     search = searcher(points_to_evaluate=points)
     assert run(search, 2) == points
     with pytest.raises(SpaceError, match="'n' is 7"):
-        searcher(points_to_evaluate=[{"x": 0.5, "n": 7}]).suggest("a")
+        searcher(points_to_evaluate=[{"x": 0.5, "n": 7}])
+
+
+def test_numpy_settings_are_numbers() -> None:
+    search = searcher(max_t=np.int64(10), budget=np.float32(5.0), seed=np.int64(3))
+    run(search, 2)
+    json.dumps(search.session.state(), allow_nan=False)
+
+
+def test_partial_points_are_completed_and_weights_normalised(tmp_path: Path) -> None:
+    space = nested_space() | {"mixture": mixture("a", "b", "c", max=0.6)}
+    points = [{"opt": {"name": "sgd"}, "lora": {"r": 7}}, {"mixture": {"a": 2, "b": 5, "c": 3}}]
+    for seed in (0, None):
+        search = searcher(space=space, points_to_evaluate=points, seed=seed)
+        first, second = (search.suggest(name) for name in "ab")
+        assert isinstance(first, dict)
+        assert isinstance(second, dict)
+        assert (first["opt"]["name"], first["lora"]["r"]) == ("sgd", 7)
+        assert "momentum" in first["opt"]
+        assert second["mixture"] == pytest.approx({"a": 0.2, "b": 0.5, "c": 0.3})
+        search.save(str(tmp_path / "state"))
+        again = JoBSSearcher()
+        again.restore(str(tmp_path / "state"))
+        assert [row["config"] for row in again.report()["trials"]] == [first, second]
+    with pytest.raises(SpaceError, match="expected a weight for each"):
+        searcher(space=space, points_to_evaluate=[{"mixture": {"a": 2, "b": 5}}])
 
 
 def test_num_samples_ends_the_search() -> None:
