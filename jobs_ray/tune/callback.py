@@ -7,6 +7,7 @@ It comes before Ray's loggers, so the values it adds to a result appear in Tune'
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from ray.tune import Callback
@@ -43,6 +44,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._has_metric = False
         self._doubted = False
         self._cut_said = False
+        self._short_said = False
 
     @property
     def searcher(self) -> JoBSSearcher | None:
@@ -70,6 +72,8 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         if self._phase is None:
             self._phase = searcher.session.core.phase
             self._print(_plan(searcher))
+            for line in _limits(searcher):
+                self._print(f"JoBS: {line}")
             for warning in preflight.warnings_before_training(
                 trials[0],
                 max_concurrency=searcher.max_concurrency,
@@ -108,6 +112,11 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         ended = None if searcher is None else searcher.session.core.trials.get(trial.trial_id)
         if searcher is None or ended is None:
             return
+        max_t, reached = searcher.settings.max_t, ended.curve.last_t
+        in_order = ended.own_end and ended.status is not TrialStatus.FAILED
+        if max_t is not None and in_order and reached < (ended.grant or max_t) and not self._short_said:
+            self._short_said = True
+            self._print(f"JoBS: {preflight.ended_early(reached, ended.grant or max_t, max_t)}")
         if not searcher.can_stop:
             full = searcher.session.core.max_t or 0.0
             if ended.status is TrialStatus.STOPPED and not self._cut_said:
@@ -178,6 +187,18 @@ def _plan(searcher: JoBSSearcher) -> str:
     )
 
 
+def _limits(searcher: JoBSSearcher) -> Iterator[str]:
+    core = searcher.session.core
+    plan, budget, most = core.plan(), core.budget.total, searcher.session.num_samples
+    trials = None if budget is None else math.ceil(budget)
+    if plan is not None and searcher.can_stop:
+        trials = sum(plan[key] for key in ("learn_short", "learn_full", "search_short", "confirm"))
+    if budget is not None and most is not None and trials is not None and most < trials:
+        yield preflight.few_samples(most, budget)
+    if budget is not None and core.max_t is None:
+        yield preflight.no_length(budget)
+
+
 def _phase_line(searcher: JoBSSearcher) -> str:
     core = searcher.session.core
     return f"JoBS: phase {core.phase.value} from trial {len(core.trials)} on, {_spent(searcher)}"
@@ -186,7 +207,10 @@ def _phase_line(searcher: JoBSSearcher) -> str:
 def _end_line(searcher: JoBSSearcher) -> str:
     found, count = searcher.recommendation(), len(searcher.session.core.trials)
     if found is None:
-        return f"JoBS: no trial reported a usable {searcher.metric!r}; nothing to recommend"
+        why = searcher.session.failures.verdict
+        return f"JoBS: no trial reported a usable {searcher.metric!r}; nothing to recommend" + (
+            f" ({why})" if why else ""
+        )
     basis = found.basis(searcher.session.core.max_t, searcher.settings.time_attr)
     spread = f" +- {found.stddev:.2g}" if found.stddev else ""
     return (

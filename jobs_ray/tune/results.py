@@ -13,7 +13,7 @@ from ray.tune import ResultGrid
 
 from jobs_ray.search.optimizer import Recommendation
 from jobs_ray.trials import StateError
-from jobs_ray.tune import statefile
+from jobs_ray.tune import session_state, statefile
 from jobs_ray.tune.session import Session
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def _load(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> Sessi
             state = statefile.load(copy)
         except StateError as error:
             raise StateError(f"{newest} is not the state of a JoBSSearcher: {error}") from error
-    return Session.restored(state, predictor=None)
+    return session_state.from_state(state, predictor=None)
 
 
 def is_own_file(filesystem: pyarrow.fs.FileSystem, folder: str, info: pyarrow.fs.FileInfo) -> bool:

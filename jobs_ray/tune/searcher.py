@@ -20,7 +20,7 @@ from ray.tune.search.searcher import Searcher
 
 from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Suggestion
 from jobs_ray.space import SpaceError
-from jobs_ray.tune import reconcile, recovery, run_context, statefile, warmstart
+from jobs_ray.tune import failures, reconcile, recovery, run_context, session_state, statefile, warmstart
 from jobs_ray.tune.background import Moment, Proposer
 from jobs_ray.tune.capacity import Capacity
 from jobs_ray.tune.domains import TuneSpace
@@ -144,6 +144,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if self._run is None:
             self._run = run_context.searcher_joins(self)
         session = self.session
+        if session.failures.verdict is not None:
+            logger.error("the search ends: %s", session.failures.verdict)
+            return str(Searcher.FINISHED)
         if self._limit is not None and len(session.live) >= self._limit:
             return None
         if session.live and not self._capacity.free(len(session.live), self._limit, self._trials):
@@ -168,11 +171,10 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         """Records the last report and ends the trial; unknown and repeated ids are harmless."""
         own_end = self.session.own_end(trial_id, result, self._scheduled)
         if result:
-            if self._settings.time_attr not in result and self.metric in result:
-                # a Repeater passes on only the mean of the metric
+            if set(result) == {self.metric}:  # a Repeater passes on the mean of the metric, and no time
                 result = {**result, self._settings.time_attr: self._settings.max_t or 1}
             self.session.record(trial_id, result)
-        self.session.end(trial_id, error, own_end)
+        self.session.end(trial_id, error, own_end, failures.error_of(trial_id, self._trials) if error else None)
         self._prepare()
 
     def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
@@ -275,12 +277,12 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         """Writes the state as versioned JSON (called by Ray every 10 s)."""
         if self._session is None and self._unreconciled:
             return  # built anew from nothing yet: a damaged state says more
-        statefile.save(checkpoint_path, self.session.state())
+        statefile.save(checkpoint_path, session_state.to_state(self.session))
 
     def restore(self, checkpoint_path: str) -> None:
         """Goes on from a saved state, which wins over what was set. Raises StateError, nothing changed."""
         # trusted: Ray unpickles its own state, which lies beside this one
-        session = Session.restored(statefile.load(checkpoint_path), self._predictor, trusted=True)
+        session = session_state.from_state(statefile.load(checkpoint_path), self._predictor, trusted=True)
         self._session, self._settings, self._space = session, session.settings, session.space
         self._metric, self._mode, self._num_samples = session.metric, session.mode, session.num_samples
         self._start_runtime()

@@ -8,16 +8,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
-from jobs_ray.trials import StateError
+from jobs_ray.trials import TrialStatus
 from jobs_ray.tune import checkpoints
-from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.domains import TuneSpace
+from jobs_ray.tune.failures import Failures
 from jobs_ray.tune.pulse import PATIENCE, Pulse, mark_of
-from jobs_ray.tune.result_reader import TRAINING_ITERATION, Reader, Resume
+from jobs_ray.tune.result_reader import TIMELESS, TRAINING_ITERATION, Reader, Resume
 from jobs_ray.tune.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -48,8 +48,9 @@ class Session:
         self.live: set[str] = set()
         self.handed_out = 0
         self.ended = 0
+        self.failures = Failures()
         self._pulse = Pulse()
-        self._checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
+        self.train_checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
         self._stopped: set[str] = set()  # told to stop, and not ended yet
         self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark_of`
@@ -88,6 +89,11 @@ class Session:
         self._workers.update(dict.fromkeys(trial_ids))
         self.handed_out += len(trial_ids)
 
+    def went_down(self, trial_ids: Iterable[str]) -> None:
+        """Trials that ran when the driver did; they may start anew."""
+        self.live = set(trial_ids)
+        self._workers = dict.fromkeys(self.live)
+
     def forget(self, trial_id: str) -> None:
         """Undoes a hand-out that Ray does not know of."""
         self.core.forget(trial_id)
@@ -100,9 +106,10 @@ class Session:
             self.marks[trial_id] = mark
         reading = self.reading(trial_id, result)
         if reading is None:
-            return Decision.CONTINUE
+            hopeless = trial_id in self.live and self.reader.timeless(trial_id) >= TIMELESS
+            return Decision.STOP if hopeless else Decision.CONTINUE
         if found := self.reader.checkpoint(trial_id, result):
-            self._checkpoints[trial_id] = found
+            self.train_checkpoints[trial_id] = found
         decision = self.core.report(trial_id, *reading, restarted=self._restarted(trial_id, result))
         if decision is Decision.STOP and self.settings.steps_key is not None:
             decision = self._past_its_steps(trial_id, reading[0])
@@ -155,10 +162,15 @@ class Session:
         t = self.reader.time(trial_id, result)
         return None if t is None else (t, self.reader.value(trial_id, result))
 
-    def end(self, trial_id: str, error: bool, own_end: bool | None = None) -> None:
-        """The trial is over; unknown and repeated ids are harmless. `own_end`: as `JoBSOptimizer.tell` takes it."""
+    def end(self, trial_id: str, error: bool, own_end: bool | None = None, why: str | None = None) -> None:
+        """The trial is over; unknown and repeated ids are harmless. `own_end`: as `JoBSOptimizer.tell` takes it.
+
+        why: the error, of a trial that raised one.
+        """
         self.core.tell(trial_id, error=error, own_end=own_end)
         if trial_id in self.live:
+            failed = self.core.trials[trial_id].status is TrialStatus.FAILED
+            self.failures.ended(failed, why or self.reader.complaint(trial_id))
             self.live.discard(trial_id)
             self._stopped.discard(trial_id)
             self._pulse.drop(trial_id)
@@ -183,8 +195,9 @@ class Session:
         if source is None:
             return None
         found = checkpoints.of_trial(trials, source, self.settings.time_attr)
-        if found is None and source in self._checkpoints:
-            found = self._checkpoints[source] if checkpoints.still_there(self._checkpoints[source][0]) else None
+        if found is None:
+            found = self.train_checkpoints.get(source)
+            found = found if found and checkpoints.still_there(found[0]) else None
         if found is None:
             logger.info("trial %s left no checkpoint: its promotion is a whole run", source)
             self.core.decline_resume(trial_id)
@@ -206,41 +219,3 @@ class Session:
         for row in [*summary["trials"], *filter(None, [summary.get("recommendation")])]:
             row["config"] = self.space.ray_config(row["config"])
         return summary
-
-    # ---- saved state
-
-    def state(self) -> dict[str, Any]:
-        """Plain JSON data, for `restored`. The predictor is not part of it."""
-        return {
-            "settings": self.settings.to_json(),
-            "metric": self.metric,
-            "mode": self.mode,
-            "num_samples": self.num_samples,
-            "space": to_json(self.space.source),
-            "optimizer": self.core.state_dict(),
-            "resumes": {i: [r.start, r.relative] for i, r in self.reader.resumes.items()},
-            "marks": {i: list(mark) for i, mark in self.marks.items()},
-            "checkpoints": {i: list(found) for i, found in self._checkpoints.items()},
-        }
-
-    @classmethod
-    def restored(cls, state: Mapping[str, Any], predictor: Any, *, trusted: bool = False) -> Session:
-        """The session of a saved state. Raises StateError when it is damaged.
-
-        trusted: objects in the space that JSON cannot hold are unpickled, which runs code that the state names.
-        """
-        try:
-            settings = Settings.from_json(state["settings"], trusted=trusted)
-            space = settings.translate(from_json(state["space"], trusted=trusted))
-            session = cls(settings, space, state["metric"], state["mode"], state["num_samples"], predictor)
-            resumes = {i: Resume(start, relative) for i, (start, relative) in state["resumes"].items()}
-            session.reader.resumes.update(resumes)
-            session._checkpoints.update({i: (path, t) for i, (path, t) in state["checkpoints"].items()})
-            session.marks.update({i: tuple(mark) for i, mark in state.get("marks", {}).items()})
-            optimizer = state["optimizer"]
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise StateError(f"the saved state is damaged ({error!r}); restore an older copy of it") from error
-        session.core.load_state_dict(optimizer)
-        session.live = {trial_id for trial_id, trial in session.core.trials.items() if trial.running}
-        session._workers = dict.fromkeys(session.live)
-        return session

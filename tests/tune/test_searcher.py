@@ -16,6 +16,7 @@ from tune_spaces import nested_space
 
 from jobs_ray import JoBSSearcher, StateError, mixture
 from jobs_ray.space import SpaceError
+from jobs_ray.tune import session_state
 from jobs_ray.tune.pulse import PATIENCE
 
 SPACE = {"x": tune.uniform(0.0, 1.0), "n": tune.randint(0, 5)}
@@ -250,7 +251,7 @@ def test_points_to_evaluate_come_first_and_exactly() -> None:
 def test_numpy_settings_are_numbers() -> None:
     search = searcher(max_t=np.int64(10), budget=np.float32(5.0), seed=np.int64(3))
     run(search, 2)
-    json.dumps(search.session.state(), allow_nan=False)
+    json.dumps(session_state.to_state(search.session), allow_nan=False)
 
 
 def test_partial_points_are_completed_and_weights_normalised(tmp_path: Path) -> None:
