@@ -306,9 +306,9 @@ class JoBSOptimizer:
 
     # -- state ----------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, trials: bool = True) -> dict[str, Any]:
         """Plain JSON data. The space, the predictor and points given at construction are not part of it."""
-        return to_state(self.space, self.settings.as_json(), self._asked, self._trials)
+        return to_state(self.space, self.settings.as_json(), self._asked, self._trials if trials else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`: its settings win. Raises StateError and changes nothing when it does not fit."""

@@ -277,7 +277,16 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         """Writes the state as versioned JSON (called by Ray every 10 s)."""
         if self._session is None and self._unreconciled:
             return  # built anew from nothing yet: a damaged state says more
-        statefile.save(checkpoint_path, session_state.to_state(self.session))
+        statefile.save(checkpoint_path, session_state.to_text(self.session))
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Ray's save. A disk that is full or read-only does not end the experiment: the old state stays."""
+        try:
+            super().save_to_dir(checkpoint_dir, session_str)
+        except OSError as error:
+            logger.error(
+                "the state of the search could not be saved (%s); the older one stays, next try at 10 s", error
+            )
 
     def restore(self, checkpoint_path: str) -> None:
         """Goes on from a saved state, which wins over what was set. Raises StateError, nothing changed."""

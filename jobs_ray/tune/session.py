@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
-from jobs_ray.trials import TrialStatus
+from jobs_ray.trials import Trial, TrialStatus
 from jobs_ray.tune import checkpoints
 from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.failures import Failures
@@ -49,6 +49,7 @@ class Session:
         self.handed_out = 0
         self.ended = 0
         self.failures = Failures()
+        self.texts: dict[str, tuple[Trial, str]] = {}  # the saved form of each ended trial
         self._pulse = Pulse()
         self.train_checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from jobs_ray.trials import StateError, TrialStatus
+from jobs_ray.trials.records import trial_to_json
 from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.result_reader import Resume
 from jobs_ray.tune.session import Session
 from jobs_ray.tune.settings import Settings
 
+_TRIALS = "<<trials>>"  # no JSON text of ours holds it by itself: it is looked for with its quotes and brackets
 
-def to_state(session: Session) -> dict[str, Any]:
-    """Plain JSON data, for `from_state`."""
-    return {
+
+def to_text(session: Session) -> str:
+    """JSON, for `from_state`. An ended trial never changes, so its text is made once: of 10,000 it takes seconds."""
+    core, texts = session.core, session.texts
+    pieces = []
+    for name, trial in core.trials.items():
+        known = texts.get(name)
+        if known is None or known[0] is not trial:
+            known = (trial, json.dumps(trial_to_json(core.space, trial), allow_nan=False))
+            if not trial.running:
+                texts[name] = known
+        pieces.append(known[1])
+    data = {
         "settings": session.settings.to_json(),
         "metric": session.metric,
         "mode": session.mode,
         "num_samples": session.num_samples,
         "space": to_json(session.space.source),
-        "optimizer": session.core.state_dict(),
+        "optimizer": core.state_dict(trials=False) | {"trials": [_TRIALS]},
         "resumes": {i: [r.start, r.relative] for i, r in session.reader.resumes.items()},
         "marks": {i: list(mark) for i, mark in session.marks.items()},
         "checkpoints": {i: list(found) for i, found in session.train_checkpoints.items()},
     }
+    head, _, tail = json.dumps(data, allow_nan=False).partition(f'"trials": ["{_TRIALS}"]')
+    return f'{head}"trials": [{", ".join(pieces)}]{tail}'
 
 
 def from_state(state: Mapping[str, Any], predictor: Any, *, trusted: bool = False) -> Session:

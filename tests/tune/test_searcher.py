@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tune_spaces import nested_space
 
 from jobs_ray import JoBSSearcher, StateError, mixture
 from jobs_ray.space import SpaceError
+from jobs_ray.trials.records import trial_to_json
 from jobs_ray.tune import session_state
 from jobs_ray.tune.pulse import PATIENCE
 
@@ -251,7 +254,7 @@ def test_points_to_evaluate_come_first_and_exactly() -> None:
 def test_numpy_settings_are_numbers() -> None:
     search = searcher(max_t=np.int64(10), budget=np.float32(5.0), seed=np.int64(3))
     run(search, 2)
-    json.dumps(session_state.to_state(search.session), allow_nan=False)
+    json.loads(session_state.to_text(search.session))
 
 
 def test_partial_points_are_completed_and_weights_normalised(tmp_path: Path) -> None:
@@ -357,6 +360,52 @@ def test_a_damaged_or_foreign_state_gives_an_error_and_touches_nothing(tmp_path:
         second.restore(str(path))
     assert second.report() == before
     assert isinstance(second.suggest("next"), dict)
+
+
+def test_an_ended_trial_is_made_plain_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = searcher(max_t=12, short_t=3)
+    run(search, 5, length=3)
+    search.suggest("running")
+    made: list[str] = []
+
+    def counting(space: Any, trial: Any) -> Any:
+        made.append(trial.trial_id)
+        return trial_to_json(space, trial)
+
+    monkeypatch.setattr(session_state, "trial_to_json", counting)
+    for _ in range(2):
+        search.save(str(tmp_path / "state"))
+    assert sorted(made) == ["running", "running", "t0", "t1", "t2", "t3", "t4"]
+    search.on_trial_complete("running", error=True)
+    search.session.reopen(["t0"])
+    search.save(str(tmp_path / "state"))
+    assert sorted(made[7:]) == ["running", "t0"]
+    session = json.loads((tmp_path / "state").read_text())["session"]
+    assert session["optimizer"] == search.session.core.state_dict()
+
+
+def test_a_save_that_fails_is_said_and_leaves_the_old_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = searcher()
+    run(search, 2)
+    search.save_to_dir(str(tmp_path), "s")
+    [state] = tmp_path.iterdir()
+    before = state.read_bytes()
+    run(search, 1, prefix="more")
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        search.save_to_dir(str(tmp_path), "s")
+        with pytest.raises(OSError, match="No space left"):
+            search.save(str(tmp_path / "by-hand"))
+    assert "could not be saved ([Errno 28] No space left on device); the older one stays" in caplog.text
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(state, before)]
+    search.save_to_dir(str(tmp_path), "s")
+    assert state.read_bytes() != before
 
 
 def test_a_restore_uses_the_newest_state_that_is_whole(tmp_path: Path) -> None:
