@@ -119,7 +119,9 @@ def test_what_the_fit_minimises_is_the_negative_log_posterior_of_the_textbook() 
 
     rng = np.random.default_rng(0)
     thetas = [THETA + rng.normal(0, 0.3, 4) for _ in range(4)]
-    constants = [float(ours(theta).detach()) - textbook(theta) for theta in thetas]  # priors' and 2 pi's, the same everywhere
+    constants = [
+        float(ours(theta).detach()) - textbook(theta) for theta in thetas
+    ]  # priors' and 2 pi's, the same everywhere
     np.testing.assert_allclose(constants, constants[0], atol=1e-7)
     loss = ours(thetas[0])
     gradients = [float(g) for g in torch.autograd.grad(loss, raw)]

@@ -93,7 +93,9 @@ class Troubled(Class):
     def step(self) -> dict[str, Any]:
         result = super().step()
         kind = self.config["trouble"]
-        if self.t >= 2 and kind != "fine":
+        if kind == "number as text":
+            result["loss"] = "1.5"
+        elif self.t >= 2 and kind != "fine":
             result.pop("loss")
             bad = {"nan": float("nan"), "inf": float("inf"), "-inf": -float("inf"), "text": "diverged"}
             if kind in bad:
