@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -27,17 +25,24 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         source = trial.config.get(self._resume_key)
         if source:
-            self._delete(Path(source))
+            self._delete(source)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         for trial in trials:
             steps = trial.config.get(self._steps_key)
             if steps is not None and steps < self._max_steps and trial.checkpoint is not None:
-                self._delete(Path(trial.checkpoint.path))
+                self._delete(trial.checkpoint)
 
-    def _delete(self, folder: Path) -> None:
-        from jobs_ray.lm.resume import RUN_FILE
+    def _delete(self, checkpoint: Any) -> None:
+        from pyarrow.fs import FileType
 
-        if (folder / RUN_FILE).exists():  # never anything but a checkpoint of ours
-            shutil.rmtree(folder, ignore_errors=True)
-            logger.debug("deleted %s", folder)
+        from jobs_ray.lm.resume import RUN_FILE, location
+
+        filesystem, path = location(checkpoint)
+        try:
+            # never anything but a checkpoint of ours
+            if filesystem.get_file_info(f"{path}/{RUN_FILE}").type == FileType.File:
+                filesystem.delete_dir(path)
+                logger.debug("deleted %s", path)
+        except OSError as error:  # a full bucket is a nuisance, an exception here would end the search
+            logger.warning("could not delete the checkpoint %s: %s", path, error)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs_ray.lm.errors import TaskError, TrainingError
-from jobs_ray.lm.resume import check_resume
+from jobs_ray.lm.resume import check_resume, local_folder
 from jobs_ray.lm.session import Session, pinned_threads
 from jobs_ray.lm.task import Task
 
@@ -58,11 +58,8 @@ def train(config: Mapping[str, Any], session: Session, report: Report, scratch: 
     task = session.task
     with pinned_threads(task.threads):
         trainer = build(config, session, report, scratch, save=save)
-        resume = config.get(task.resume_key)
-        if resume:
-            check_resume(Path(resume), config, task)
         try:
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            _go(trainer, config, task)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if isinstance(error, TrainingError) or not _out_of_memory(error):
                 raise
@@ -75,6 +72,16 @@ def train(config: Mapping[str, Any], session: Session, report: Report, scratch: 
             trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def _go(trainer: Any, config: Mapping[str, Any], task: Task) -> None:
+    resume = config.get(task.resume_key)
+    if not resume:
+        trainer.train()
+        return
+    with local_folder(resume) as folder:
+        check_resume(folder, config, task)
+        trainer.train(resume_from_checkpoint=str(folder))
 
 
 def build(config: Mapping[str, Any], session: Session, report: Report, scratch: Path, *, save: bool = True) -> Any:

@@ -146,11 +146,21 @@ class ModelSource:
         return AutoModelForCausalLM.from_pretrained(spec.name, revision=spec.revision, dtype=dtype, **extra)
 
 
-def load(checkpoint: str | Path) -> tuple[Any, Any]:
-    """(model, tokenizer) of a checkpoint that a trial left, adapters on their base included."""
+def load(checkpoint: Any) -> tuple[Any, Any]:
+    """(model, tokenizer) of a checkpoint that a trial left, adapters on their base included.
+
+    checkpoint: folder, URI or Ray `Checkpoint` (`result.checkpoint`), wherever it is stored. Raises
+    FileNotFoundError when it is none of a model.
+    """
+    from jobs_ray.lm.resume import local_folder
+
+    with local_folder(checkpoint) as folder:
+        return _load_folder(folder)
+
+
+def _load_folder(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = Path(checkpoint)
     if (folder / "adapter_config.json").exists():
         from peft import AutoPeftModelForCausalLM
 

@@ -1,9 +1,14 @@
-"""What a checkpoint says of the run it belongs to, and whether a run may go on from it."""
+"""Where a checkpoint lies, what it says of the run it belongs to, and whether a run may go on from it.
+
+A checkpoint is named by a local path, by a URI ("s3://bucket/...") or by Ray's `Checkpoint` (path and file system:
+what a storage that is not local needs, since its bare paths say nothing on another machine).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,38 @@ from jobs_ray.lm.errors import TaskError
 from jobs_ray.lm.task import Task
 
 RUN_FILE = "jobs_ray_run.json"  # in a checkpoint: the config and step it belongs to
+
+
+@contextmanager
+def local_folder(checkpoint: Any) -> Iterator[Path]:
+    """The checkpoint as a folder of this machine while the context lasts; downloaded once a node if it is remote.
+
+    checkpoint: path, URI or Ray `Checkpoint`. Raises TaskError when it cannot be read.
+    """
+    if isinstance(checkpoint, Path) or (isinstance(checkpoint, str) and "://" not in checkpoint):
+        yield Path(checkpoint)
+        return
+    from ray.tune import Checkpoint
+
+    with ExitStack() as stack:
+        try:
+            held = Checkpoint(checkpoint) if isinstance(checkpoint, str) else checkpoint
+            folder = stack.enter_context(held.as_directory())
+        except (OSError, ValueError, AttributeError) as error:
+            raise TaskError(f"cannot read the checkpoint {checkpoint!r}: {type(error).__name__}: {error}") from error
+        yield Path(folder)
+
+
+def location(checkpoint: Any) -> tuple[Any, str]:
+    """(pyarrow file system, path on it) of a checkpoint named by a path, a URI or a Ray `Checkpoint`."""
+    from pyarrow.fs import FileSystem, LocalFileSystem
+
+    if isinstance(checkpoint, str | Path):
+        if "://" in str(checkpoint):
+            found: tuple[Any, str] = FileSystem.from_uri(str(checkpoint))
+            return found
+        return LocalFileSystem(), str(checkpoint)
+    return checkpoint.filesystem, str(checkpoint.path)
 
 
 def comparable(config: Mapping[str, Any], task: Task) -> dict[str, Any]:

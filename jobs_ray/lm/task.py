@@ -9,7 +9,7 @@ What it does vary is the trial's config, a plain dict with any of these keys (th
     model          overrides of `Model.config` (architecture search)
     seed           overrides `Task.seed`
     max_steps      (`Task.steps_key`) optimiser steps to train to, counted from the start of the *full* run
-    resume_from    (`Task.resume_key`) folder of a checkpoint of the same run to go on from
+    resume_from    (`Task.resume_key`) a checkpoint of the same run to go on from: folder, URI or Ray `Checkpoint`
 """
 
 from __future__ import annotations

@@ -126,20 +126,22 @@ class Session:
             return Decision.STOP
         return Decision.STOP if t > trial.grant else Decision.CONTINUE
 
-    def _resume(self, trial_id: str, source: str | None, trials: Sequence[Any]) -> str | None:
+    def _resume(self, trial_id: str, source: str | None, trials: Sequence[Any]) -> Any:
         """The checkpoint that the promotion of `source` goes on from; None, and the ledger told, if it left none."""
         if source is None:
             return None
         found = checkpoints.of_trial(trials, source, self.settings.time_attr)
         if found is None and source in self._checkpoints:
-            found = self._checkpoints[source] if checkpoints.still_there(self._checkpoints[source][0]) else None
+            path, t = self._checkpoints[source]
+            left = checkpoints.of_train_run(trials, path)
+            found = None if left is None else (left, t)
         if found is None:
             logger.info("trial %s left no checkpoint: its promotion is a whole run", source)
             self.core.decline_resume(trial_id)
             return None
-        path, start = found
+        checkpoint, start = found
         self.reader.resumes[trial_id] = Resume(start)
-        return path
+        return checkpoint
 
     # ---- answers, in the user's terms
 
