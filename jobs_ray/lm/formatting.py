@@ -151,10 +151,10 @@ def segments_of(row: Row, kind: str, *, column: str, prompt: str, completion: st
         if kind == "prompt_completion":
             return [(row[prompt], False), (row[completion], True)] if row[completion] else []
         if kind == "chat":
-            return chat_segments(row["messages"], tokenizer)
+            return chat_segments(row["messages"], tokenizer, row.get("tools"))
         if kind in QUESTIONS:
             return QUESTIONS[kind](row).segments
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
@@ -163,28 +163,54 @@ def segments_of(row: Row, kind: str, *, column: str, prompt: str, completion: st
     raise DataError(f"unknown format {kind!r}; known: {', '.join(FORMATS)}")
 
 
-def chat_segments(messages: Sequence[Mapping[str, str]], tokenizer: Any) -> Segments:
-    """Loss on what the assistant says, through the tokenizer's chat template when it has one."""
+def chat_segments(messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: Any = None) -> Segments:
+    """Loss on what the assistant says, through the tokenizer's chat template when it has one.
+
+    Raises DataError for turns that cannot be written as text, and for templates that rewrite earlier turns.
+    """
+    # a column of dicts has every key in every row: what this row lacks is there as None
+    messages = [{name: value for name, value in m.items() if value is not None} for m in messages]
     if not any(m["role"] == "assistant" for m in messages):
         return []
     if not getattr(tokenizer, "chat_template", None):
         segments: Segments = []
         for m in messages:
+            if not isinstance(m.get("content"), str):
+                raise DataError(
+                    f"a turn of {m['role']!r} has no text but {sorted(set(m) - {'role'})}: only a chat template can "
+                    "write it; give the model a tokenizer with one, or leave such rows out"
+                )
             spoken = m["role"] == "assistant"
             segments += [(f"{m['role']}:", False), (f" {m['content']}\n", spoken)]
         return segments
+    extra = {"tools": tools} if tools else {}
     segments = []
     done = ""
     for i, m in enumerate(messages):
         if m["role"] != "assistant":
             continue
-        before = tokenizer.apply_chat_template(messages[:i], tokenize=False, add_generation_prompt=True)
-        after = tokenizer.apply_chat_template(messages[: i + 1], tokenize=False)
+        before = tokenizer.apply_chat_template(messages[:i], tokenize=False, add_generation_prompt=True, **extra)
+        after = tokenizer.apply_chat_template(messages[: i + 1], tokenize=False, **extra)
         if not (before.startswith(done) and after.startswith(before)):
             raise DataError(
                 "the tokenizer's chat template rewrites earlier turns, so the loss cannot be put on the "
                 "assistant's words alone; give prompt/completion rows, or another chat_template"
             )
-        segments += [(before[len(done) :], False), (after[len(before) :], True)]
+        spoken_text = after[len(before) :]
+        _check_calls(m, spoken_text)
+        segments += [(before[len(done) :], False), (spoken_text, True)]
         done = after
     return segments
+
+
+def _check_calls(message: Mapping[str, Any], written: str) -> None:
+    """Templates that know no tool calls write the turn as empty, or as the word None, and that would be learned."""
+    for call in message.get("tool_calls") or ():
+        name = (call.get("function") or call).get("name")
+        if not name or str(name) not in written:
+            raise DataError(
+                f"the tokenizer's chat template does not write tool calls (of {name!r}); give a tokenizer whose "
+                "template does, or leave such rows out"
+            )
+    if not message.get("tool_calls") and not message.get("content"):
+        raise DataError("a turn of 'assistant' has neither content nor tool_calls; leave such rows out")
