@@ -95,6 +95,8 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
     plan = MixturePlan(session.train, weights, task.max_steps * task.batch_size, seed=seed, unit=task.unit)
     start = time.perf_counter()
     model = session.models.build(config, seed)
+    # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
+    model.config.use_cache = False
     built = time.perf_counter()
     args = arguments(config, task, scratch)
     return MixtureTrainer(
@@ -151,20 +153,19 @@ def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
     }
     if on_cpu and world > 1:
         given["ddp_backend"] = "gloo"
-    if "use_cache" in known:
-        # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
-        given["use_cache"] = False
     if task.activation_checkpointing:
         name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
         given[name] = True
         given[f"{name}_kwargs"] = {"use_reentrant": False}
-    clash = sorted(set(task.trainer_args) & {"max_steps", "output_dir", "seed", "data_seed"})
-    if clash:
-        raise TaskError(f"trainer_args {clash} are set from the task and the trial's config")
     unknown = sorted(set(task.trainer_args) - known)
     if unknown:
         raise TaskError(f"transformers.TrainingArguments has no {unknown}; remove them from trainer_args")
-    return TrainingArguments(**{**given, **task.trainer_args})
+    made = TrainingArguments(**{**given, **task.trainer_args})
+    if made.n_gpu > 1:
+        # One process that sees several GPUs: transformers would wrap the model in DataParallel and read n_gpu times
+        # the planned rows a step. More GPUs are more workers.
+        made._n_gpu = 1
+    return made
 
 
 def _out_of_memory(error: BaseException) -> bool:

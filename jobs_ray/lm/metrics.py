@@ -70,6 +70,7 @@ def _generate(model: Any, session: Session, prompt: str, max_new_tokens: int) ->
         attention_mask=torch.ones_like(tokens),
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        use_cache=True,
         pad_token_id=tokenizer.pad_token_id,
     )
     return str(tokenizer.decode(made[0, len(ids) :], skip_special_tokens=True))

@@ -170,4 +170,5 @@ def _load_folder(folder: Path) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(str(folder))
     else:
         raise FileNotFoundError(f"{folder} holds neither config.json nor adapter_config.json: not a checkpoint")
+    model.config.use_cache = True  # off in training, and saved so: generation would be slow
     return model, AutoTokenizer.from_pretrained(str(folder))

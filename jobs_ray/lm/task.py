@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from jobs_ray.lm import owned
 from jobs_ray.lm.domains import Domain
 from jobs_ray.lm.errors import TaskError
 
@@ -96,7 +97,8 @@ class Task:
     max_epochs_per_domain: bounds the mixture in `param_space` so that no domain is repeated more often.
     eval_rows: at most so many rows of each target. save: full runs keep their "best" or "last" checkpoint.
     threads: torch threads of a worker; None: what Ray gave it (or as torch stands).
-    trainer_args: more arguments of `transformers.TrainingArguments` (fsdp, deepspeed, optim, ...).
+    trainer_args: more arguments of `transformers.TrainingArguments` (fsdp, deepspeed, optim, ...), but none that the
+        task itself sets (`owned.py` says which, and what to use instead).
     """
 
     domains: Mapping[str, Domain]
@@ -139,6 +141,7 @@ class Task:
             raise TaskError(f"eval_every={self.eval_every} is beyond max_steps={self.max_steps}: nothing reported")
         if self.batch_size % self.accumulation:
             raise TaskError(f"batch_size={self.batch_size} is not a multiple of accumulation={self.accumulation}")
+        owned.check(self.trainer_args)
         targets = {n: t if isinstance(t, Target) else Target(t) for n, t in self.target.items()}
         if min(t.weight for t in targets.values()) < 0 or sum(t.weight for t in targets.values()) <= 0:
             raise TaskError("target weights must be >= 0 and not all zero")

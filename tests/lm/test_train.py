@@ -81,6 +81,7 @@ def test_a_full_run_keeps_its_best_and_loads(make_task: Callable[..., Task], tmp
     again = token_loss(model, session.target["animals"], task.eval_rows)
     assert again == pytest.approx(best["eval_loss"], abs=1e-4)
     assert tokenizer.get_vocab() == session.tokenizer.get_vocab()
+    assert model.config.use_cache
 
 
 def test_lora_checkpoints_load_on_their_base(make_task: Callable[..., Task], base_dir: Path, tmp_path: Path) -> None:
