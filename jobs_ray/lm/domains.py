@@ -31,6 +31,8 @@ class Domain:
     subset, split, revision: of a `datasets` name; `split` may be a slice such as `"train[:1000]"`, and names the part
         of a `DatasetDict`.
     format: how a row becomes text; "auto" looks at the columns (see `formatting.FORMATS`).
+    chat: True writes questions and prompt/completion rows as a user's and an assistant's turn, through the tokenizer's
+        chat template, in training and in the accuracy metric; rows of "messages" always are.
     column: the text column of the "text" format. Prompt and completion columns: `prompt`, `completion`.
     sample_by: what one example of a text file is: "document" (the file), "paragraph" or "line".
     held_out, part: with `held_out=0.1`, every tenth example belongs to the part "held_out", the others to
@@ -46,6 +48,7 @@ class Domain:
     column: str = "text"
     prompt: str = "prompt"
     completion: str = "completion"
+    chat: bool = False
     sample_by: Literal["document", "paragraph", "line"] = "document"
     held_out: float = 0.0
     part: Part = "all"
@@ -104,6 +107,8 @@ def fingerprint(domain: Domain, rows: Dataset | None = None) -> str:
             "sample_by", "held_out", "part", "max_examples",
         )
     }  # fmt: skip
+    if domain.chat:
+        how["chat"] = True
     source = domain.source
     if sources.is_rows(source):
         how["content"] = hashlib.sha256(json.dumps(list(source), sort_keys=True).encode()).hexdigest()

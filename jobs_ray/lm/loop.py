@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs_ray.lm.errors import TaskError, TrainingError
+from jobs_ray.lm.errors import TaskError, TrainingError, out_of_memory
 from jobs_ray.lm.resume import check_resume, local_folder
 from jobs_ray.lm.session import Session, pinned_threads
 from jobs_ray.lm.task import Task
@@ -61,7 +61,7 @@ def train(config: Mapping[str, Any], session: Session, report: Report, scratch: 
         try:
             _go(trainer, config, task)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, TrainingError) or not _out_of_memory(error):
+            if isinstance(error, TrainingError) or not out_of_memory(error):
                 raise
             raise TrainingError(
                 f"out of memory at step {trainer.state.global_step} with {trainer.args.per_device_train_batch_size} "
@@ -166,12 +166,3 @@ def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
         # the planned rows a step. More GPUs are more workers.
         made._n_gpu = 1
     return made
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text

@@ -62,12 +62,16 @@ class Target:
 @dataclass(frozen=True)
 class Accuracy:
     """Questions to answer at every report, reported as `accuracy`: by likelihood where a question has options,
-    by greedy generation of up to `max_new_tokens` and exact match otherwise. `domain.format` must be a question
-    format or prompt/completion."""
+    by greedy generation and exact match otherwise. `domain.format` must be a question format, prompt/completion or
+    chat.
+
+    questions: a sample of so many rows, the same for all trials. max_new_tokens: of a generated answer; None: room for
+    the longest right answer. batch_size: questions (or options) a forward pass, over which memory may ask for fewer.
+    """
 
     domain: Domain
     questions: int = 100
-    max_new_tokens: int = 32
+    max_new_tokens: int | None = None
     batch_size: int = 16
 
 
@@ -95,7 +99,9 @@ class Task:
     batch_size: rows (of `seq_len` tokens) an optimiser step, over all workers and accumulation steps.
     unit: what mixture weights are shares of, "tokens" or "examples".
     max_epochs_per_domain: bounds the mixture in `param_space` so that no domain is repeated more often.
-    eval_rows: at most so many rows of each target. save: full runs keep their "best" or "last" checkpoint.
+    eval_rows: a sample of at most so many rows of each target, the same for all trials. eval_batch_size: rows a pass;
+        fewer where their logits would not fit (see `evaluation.py`).
+    save: full runs keep their "best" or "last" checkpoint.
     threads: torch threads of a worker; None: what Ray gave it (or as torch stands).
     trainer_args: more arguments of `transformers.TrainingArguments` (fsdp, deepspeed, optim, ...), but none that the
         task itself sets (`owned.py` says which, and what to use instead).
