@@ -7,6 +7,7 @@ checkpoint just written, or None.
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
 import time
@@ -69,9 +70,7 @@ def train(config: Mapping[str, Any], session: Session, report: Report, scratch: 
                 f"activation_checkpointing, or narrow the space. ({str(error)[:200]})"
             ) from error
         finally:
-            trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _let_go(trainer)
 
 
 def _go(trainer: Any, config: Mapping[str, Any], task: Task) -> None:
@@ -82,6 +81,24 @@ def _go(trainer: Any, config: Mapping[str, Any], task: Task) -> None:
     with local_folder(resume) as folder:
         check_resume(folder, config, task)
         trainer.train(resume_from_checkpoint=str(folder))
+
+
+def _let_go(trainer: Any) -> None:
+    """Free the model and the optimiser now: the next trial of this process needs their memory.
+
+    accelerate and the callback handler hold them too, and the trainer is part of a circle (its callbacks know it), so
+    that without this two full models were in memory while the next trial's was built.
+    """
+    import torch
+
+    trainer.accelerator.free_memory()
+    handler = trainer.callback_handler
+    handler.callbacks.clear()
+    handler.model = handler.optimizer = handler.lr_scheduler = handler.train_dataloader = None
+    trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def build(config: Mapping[str, Any], session: Session, report: Report, scratch: Path, *, save: bool = True) -> Any:

@@ -127,6 +127,7 @@ class ModelSource:
             base = self._adapted.unload()
             torch.manual_seed(seed)
         else:
+            self._adapted = None  # not two of them in memory
             base = self._load(config, frozen=True)
         with _quiet_peft():
             self._adapted = get_peft_model(base, lora_config(lora, base.config.num_hidden_layers))
