@@ -116,10 +116,10 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
             shutil.copytree(self._scratch / "kept", checkpoint_dir, dirs_exist_ok=True)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from a checkpoint of this very trial, after its actor died."""
-        from jobs_ray.lm.resume import RUN_FILE
+        """Go on from a checkpoint of this very trial, after its actor died; from the start, where it cannot be."""
+        from jobs_ray.lm.resume import can_go_on
 
-        if (Path(checkpoint) / RUN_FILE).exists():
+        if can_go_on(Path(checkpoint)):
             self._restore = self._scratch / "restored"
             shutil.copytree(checkpoint, self._restore, dirs_exist_ok=True)
 

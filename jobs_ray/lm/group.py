@@ -79,6 +79,7 @@ def worker(arguments: dict[str, Any]) -> None:
     from ray import train
 
     from jobs_ray.lm.loop import train as train_one
+    from jobs_ray.lm.resume import can_go_on
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -93,7 +94,9 @@ def worker(arguments: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="jobs-ray-") as scratch:
         before = train.get_checkpoint()
         if before is not None:  # this group was restarted
-            config[task.resume_key] = before.to_directory(f"{scratch}/restored")
+            restored = Path(before.to_directory(f"{scratch}/restored"))
+            if can_go_on(restored):
+                config[task.resume_key] = str(restored)
         train_one(config, Session(task), report, Path(scratch) / "run")
 
 

@@ -64,3 +64,9 @@ def check(trainer_args: Mapping[str, Any]) -> None:
     found = [f"{name} (use {OWNED[name]})" for name in trainer_args if name in OWNED]
     if found:
         raise TaskError(f"trainer_args must not set what the task owns: {'; '.join(found)}")
+    fsdp = trainer_args.get("fsdp_config")
+    if isinstance(fsdp, Mapping) and "SHARDED" in str(fsdp.get("state_dict_type", "")).upper():
+        raise TaskError(
+            "trainer_args fsdp_config state_dict_type SHARDED_STATE_DICT leaves checkpoints in pieces that lm.load "
+            "cannot open; use FULL_STATE_DICT"
+        )

@@ -56,10 +56,21 @@ def comparable(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
     return json.loads(json.dumps({k: v for k, v in config.items() if k not in skip}, sort_keys=True, default=str))  # type: ignore[no-any-return]
 
 
+def can_go_on(checkpoint: Path) -> bool:
+    """Whether the folder is a checkpoint of ours that holds the optimiser too."""
+    file = checkpoint / RUN_FILE
+    return file.exists() and json.loads(file.read_text()).get("resumable", True)
+
+
 def check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task) -> None:
     if not (checkpoint / RUN_FILE).exists():
         raise TaskError(f"config[{task.resume_key!r}]={checkpoint} is not a checkpoint of this trainable")
     saved = json.loads((checkpoint / RUN_FILE).read_text())
+    if not saved.get("resumable", True):
+        raise TaskError(
+            f"the checkpoint {checkpoint} of a full run holds the model without its optimiser; to go on from such, "
+            "train with Task.keep_optimizer=True"
+        )
     if saved["config"] != comparable(config, task):
         raise TaskError(
             f"the checkpoint {checkpoint} is of another config ({saved['config']}), not of "

@@ -101,7 +101,9 @@ class Task:
     max_epochs_per_domain: bounds the mixture in `param_space` so that no domain is repeated more often.
     eval_rows: a sample of at most so many rows of each target, the same for all trials. eval_batch_size: rows a pass;
         fewer where their logits would not fit (see `evaluation.py`).
-    save: full runs keep their "best" or "last" checkpoint.
+    save: full runs keep their "best" or "last" checkpoint. keep_optimizer: also the state to go on from, so that Tune
+        can restart a failed full run in its midst (FailureConfig); it is twice the size of what is trained. None: where
+        that is small, with LoRA. Short runs always keep it, for their promotion.
     threads: torch threads of a worker; None: what Ray gave it (or as torch stands).
     trainer_args: more arguments of `transformers.TrainingArguments` (fsdp, deepspeed, optim, ...), but none that the
         task itself sets (`owned.py` says which, and what to use instead).
@@ -129,6 +131,7 @@ class Task:
     seed: int = 0
     activation_checkpointing: bool = False
     save: Literal["best", "last"] = "best"
+    keep_optimizer: bool | None = None
     threads: int | None = None
     steps_key: str = "max_steps"
     resume_key: str = "resume_from"
@@ -166,6 +169,12 @@ class Task:
         if not 0 < asked < float("inf"):
             raise TaskError(f"config[{self.steps_key!r}] must be a positive number of steps, got {asked!r}")
         return min(self.max_steps, -int(-asked // self.eval_every) * self.eval_every)
+
+    def resumable(self, config: Mapping[str, Any]) -> bool:
+        """Whether this trial's checkpoints keep the optimiser."""
+        if self.granted_steps(config) < self.max_steps:
+            return True
+        return config.get("lora") is not None if self.keep_optimizer is None else self.keep_optimizer
 
     def seed_of(self, config: Mapping[str, Any]) -> int:
         """The trial's seed."""

@@ -193,6 +193,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
         # A short run leaves the state it ended in, to go on from; a full run the best it has seen.
         worth = (better if self._task.save == "best" else done) if full else done
         control.should_save = self._save and worth
+        args.save_only_model = not self._task.resumable(self._trainer.config)
         if not control.should_save:
             self._report(self._waiting, None)
             self._clock = time.perf_counter()
@@ -205,6 +206,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
                 "config": comparable(self._trainer.config, self._task),
                 "step": state.global_step,
                 "max_steps": self._task.max_steps,
+                "resumable": not args.save_only_model,
                 "metrics": {k: v for k, v in self._waiting.items() if isinstance(v, float | int)},
             }
             (folder / RUN_FILE).write_text(json.dumps(saved))
