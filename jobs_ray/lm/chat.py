@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs_ray.lm.errors import DataError
 from jobs_ray.lm.questions import Question
 
 Segments = list[tuple[str, bool]]
+_SPOKEN = [{"role": "assistant", "content": ""}]
+_REWRITES = (
+    "the tokenizer's chat template rewrites earlier turns, so the loss cannot be put on the assistant's words alone; "
+    "give prompt/completion rows, or another chat_template"
+)
 
 
 def has_template(tokenizer: Any) -> bool:
@@ -25,8 +31,8 @@ def chat_segments(messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: 
     messages = [{name: value for name, value in m.items() if value is not None} for m in messages]
     if not any(m["role"] == "assistant" for m in messages):
         return []
-    if not getattr(tokenizer, "chat_template", None):
-        segments: Segments = []
+    if not has_template(tokenizer):
+        plain: Segments = []
         for m in messages:
             if not isinstance(m.get("content"), str):
                 raise DataError(
@@ -34,26 +40,86 @@ def chat_segments(messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: 
                     "write it; give the model a tokenizer with one, or leave such rows out"
                 )
             spoken = m["role"] == "assistant"
-            segments += [(f"{m['role']}:", False), (f" {m['content']}\n", spoken)]
-        return segments
-    extra = {"tools": tools} if tools else {}
-    segments = []
-    done = ""
-    for i, m in enumerate(messages):
-        if m["role"] != "assistant":
-            continue
-        before = tokenizer.apply_chat_template(messages[:i], tokenize=False, add_generation_prompt=True, **extra)
-        after = tokenizer.apply_chat_template(messages[: i + 1], tokenize=False, **extra)
-        if not (before.startswith(done) and after.startswith(before)):
-            raise DataError(
-                "the tokenizer's chat template rewrites earlier turns, so the loss cannot be put on the "
-                "assistant's words alone; give prompt/completion rows, or another chat_template"
-            )
-        spoken_text = after[len(before) :]
-        _check_calls(m, spoken_text)
-        segments += [(before[len(done) :], False), (spoken_text, True)]
-        done = after
+            plain += [(f"{m['role']}:", False), (f" {m['content']}\n", spoken)]
+        return plain
+    segments = (
+        _marked(messages, tokenizer, tools)
+        if _marks_generation(tokenizer)
+        else _by_turns(messages, _writer(tokenizer, tools))
+    )
+    for m in messages:
+        if m["role"] == "assistant":
+            _check_calls(m, "".join(text for text, _ in segments))
     return segments
+
+
+def completion_segments(
+    prompt: Sequence[Mapping[str, Any]], completion: Sequence[Mapping[str, Any]], tokenizer: Any, tools: Any = None
+) -> Segments:
+    """TRL's conversational prompt and completion: loss on the completion's turns alone, whatever the prompt says."""
+    if not has_template(tokenizer):
+        asked = [(text, False) for text, _ in chat_segments([*prompt, *_SPOKEN], tokenizer)[:-2]]
+        return asked + chat_segments(completion, tokenizer)
+    write = _writer(tokenizer, tools)
+    before, after = write(list(prompt), True), write([*prompt, *completion], False)
+    if not after.startswith(before):
+        raise DataError(_REWRITES)
+    _check_calls(completion[-1], after)
+    return [(before, False), (after[len(before) :], True)]
+
+
+def _writer(tokenizer: Any, tools: Any) -> Callable[[list[Any], bool], str]:
+    extra = {"tools": tools} if tools else {}
+
+    def write(messages: list[Any], prompting: bool) -> str:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompting, **extra))
+
+    return write
+
+
+def _marks_generation(tokenizer: Any) -> bool:
+    return re.search(r"\{%-?\s*generation\s*-?%\}", str(tokenizer.get_chat_template())) is not None
+
+
+def _marked(messages: list[Any], tokenizer: Any, tools: Any) -> Segments:
+    """Templates that mark what the assistant generates: what `return_assistant_tokens_mask` reads too."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    [text], [spans] = render_jinja_template(
+        conversations=[messages],
+        tools=tools,
+        chat_template=tokenizer.get_chat_template(),
+        return_assistant_tokens_mask=True,
+        **tokenizer.special_tokens_map,
+    )
+    segments: Segments = []
+    at = 0
+    for start, end in spans:
+        segments += [(text[at:start], False), (text[start:end], True)]
+        at = end
+    return [(part, loss) for part, loss in [*segments, (text[at:], False)] if part]
+
+
+def _by_turns(messages: list[Any], write: Callable[[list[Any], bool], str]) -> Segments:
+    """Every turn of the assistant as the template adds it; only the last, where later turns change earlier ones
+    (Qwen3 writes a think block into the last turn only)."""
+    segments: Segments = []
+    done = ""
+    spoken = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+    for i in spoken:
+        before, after = write(messages[:i], True), write(messages[: i + 1], False)
+        if not after.startswith(before):
+            raise DataError(_REWRITES)
+        if not before.startswith(done):
+            break
+        segments += [(before[len(done) :], False), (after[len(before) :], True)]
+        done = after
+    else:
+        return segments
+    before, after = write(messages[: spoken[-1]], True), write(messages[: spoken[-1] + 1], False)
+    if not after.startswith(before):
+        raise DataError(_REWRITES)
+    return [(before, False), (after[len(before) :], True)]
 
 
 def _check_calls(message: Mapping[str, Any], written: str) -> None:

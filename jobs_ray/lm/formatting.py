@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jobs_ray.lm.chat import Segments, as_chat, chat_segments, question_of, turns_of
+from jobs_ray.lm.chat import Segments, as_chat, chat_segments, completion_segments, question_of, turns_of
 from jobs_ray.lm.errors import DataError
 from jobs_ray.lm.questions import QUESTIONS, Question, Row
 
-FORMATS = ("auto", "text", "chat", "prompt_completion", "wikitext", *QUESTIONS)
+FORMATS = ("auto", "text", "chat", "prompt_completion", "conversational", "wikitext", *QUESTIONS)
 # Which columns tell a format, the most particular first.
 _COLUMNS: tuple[tuple[str, frozenset[str]], ...] = (
     ("chat", frozenset({"messages"})),
@@ -31,6 +31,8 @@ _COLUMNS: tuple[tuple[str, frozenset[str]], ...] = (
 def detect(row: Row, *, column: str, prompt: str, completion: str) -> str:
     """The format of rows like this one. Raises DataError with the columns when none fits."""
     names = set(row)
+    if {prompt, completion} <= names and isinstance(row[prompt], list):
+        return "conversational"
     for kind, needed in _COLUMNS:
         if needed <= names:
             return kind
@@ -56,6 +58,8 @@ def segments_of(
             return [(text, True)] if text and text.strip() else []
         if kind == "chat":
             return chat_segments(row["messages"], tokenizer, row.get("tools"))
+        if kind == "conversational":
+            return completion_segments(row[prompt], row[completion], tokenizer, row.get("tools"))
         if kind == "prompt_completion":
             asked, answer = row[prompt] or "", row[completion]
             if not answer:
@@ -74,6 +78,8 @@ def asked_of(row: Row, kind: str, *, prompt: str, completion: str, tokenizer: An
     try:
         if kind == "chat":
             return question_of(row["messages"], tokenizer)
+        if kind == "conversational":
+            return question_of([*row[prompt], *row[completion]], tokenizer)
         if kind == "prompt_completion":
             question = Question(row[prompt], row[completion], (), (row[completion].strip(),))
         elif kind in QUESTIONS:

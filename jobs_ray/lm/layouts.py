@@ -19,7 +19,7 @@ _OPEN_BINS = 32
 
 def encode(rows: Dataset, domain: Domain, kind: str, tokenizer: Any) -> Iterator[list[tuple[list[int], bool]]]:
     """Every example as token segments, special tokens included."""
-    templated = (kind == "chat" and has_template(tokenizer)) or domain.chat
+    templated = (kind in ("chat", "conversational") and has_template(tokenizer)) or domain.chat
     first = tokenizer("")["input_ids"][:1] if not templated else []
     begin = [t for t in first if t == tokenizer.bos_token_id]
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None and not templated else []
