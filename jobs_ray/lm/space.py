@@ -45,6 +45,7 @@ def param_space(
                 task.max_steps * task.batch_size,
                 task.seq_len,
                 task.max_epochs_per_domain,
+                task.unit,
             )
         space["mixture"] = mixture(*task.domains, max=bounds)
     if model:

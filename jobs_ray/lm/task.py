@@ -97,7 +97,7 @@ class Task:
     max_steps: optimiser steps of a full run; the learning-rate schedule always spans them.
     eval_every: steps between reports. A report every few seconds is enough: each costs an evaluation.
     batch_size: rows (of `seq_len` tokens) an optimiser step, over all workers and accumulation steps.
-    unit: what mixture weights are shares of, "tokens" or "examples".
+    unit: what mixture weights are shares of, "tokens", "loss_tokens" (only what is learned) or "examples".
     max_epochs_per_domain: bounds the mixture in `param_space` so that no domain is repeated more often.
     eval_rows: a sample of at most so many rows of each target, the same for all trials. eval_batch_size: rows a pass;
         fewer where their logits would not fit (see `evaluation.py`).
@@ -118,7 +118,7 @@ class Task:
     seq_len: int = 128
     accumulation: int = 1
     cache_dir: str = "~/.cache/jobs-ray"
-    unit: Literal["tokens", "examples"] = "tokens"
+    unit: Literal["tokens", "loss_tokens", "examples"] = "tokens"
     max_epochs_per_domain: float | None = None
     eval_rows: int | None = None
     eval_batch_size: int = 16

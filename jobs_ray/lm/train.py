@@ -6,9 +6,9 @@ Several workers: a function trainable that runs a Ray Train (V2) `TorchTrainer`;
 be used with `reuse_actors=True`.
 
 What is reported: `step` (optimiser steps since the start of the full run: the time attribute), `eval_loss`,
-`eval_<target>_loss`, `accuracy`, `train_loss`, `tokens` and `epochs` by domain, `tokens_per_second`,
-`learning_rate`, `startup_s`. So `JoBSSearcher(max_t=task.max_steps, time_attr="step", steps_key="max_steps",
-resume_key="resume_from")`.
+`eval_<target>_loss`, `accuracy`, `train_loss`, `tokens`, `loss_tokens` (those learned) and `epochs` by domain,
+`tokens_per_second`, `learning_rate`, `startup_s`. So `JoBSSearcher(max_t=task.max_steps, time_attr="step",
+steps_key="max_steps", resume_key="resume_from")`.
 """
 
 from __future__ import annotations

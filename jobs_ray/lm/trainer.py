@@ -178,6 +178,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
             "step": step,
             "train_loss": finite(train_loss, "training loss", step),
             "tokens": plan.tokens(read),
+            "loss_tokens": plan.loss_tokens(read),
             "epochs": plan.epochs(read),
             "train_seconds": self._trained - self._clock,
             "eval_seconds": now - self._trained,
@@ -210,7 +211,8 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
                 "metrics": {k: v for k, v in self._waiting.items() if isinstance(v, float | int)},
             }
             (folder / RUN_FILE).write_text(json.dumps(saved))
-        self._report(self._waiting, folder)
+        # without the optimiser only the first rank has anything to write
+        self._report(self._waiting, folder if folder.exists() else None)
         shutil.rmtree(folder, ignore_errors=True)
         self._clock = time.perf_counter()
 
