@@ -110,12 +110,12 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
     seed = task.seed_of(config)
     weights = weights_of(config.get("mixture"), list(task.domains))
     plan = MixturePlan(session.train, weights, task.max_steps * task.batch_size, seed=seed, unit=task.unit)
+    args = arguments(config, task, scratch)  # before the model: DeepSpeed's ZeRO-3 shards it as it is made
     start = time.perf_counter()
     model = session.models.build(config, seed)
     # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
     model.config.use_cache = False
     built = time.perf_counter()
-    args = arguments(config, task, scratch)
     return MixtureTrainer(
         model=model,
         args=args,

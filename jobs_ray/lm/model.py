@@ -11,7 +11,7 @@ from typing import Any
 from jobs_ray.lm.errors import TaskError
 from jobs_ray.lm.task import Model
 
-LORA_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
+PAPERS_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
 _LORA_KEYS = {"r", "alpha", "dropout", "num_layers", "end", "modules"}
 
 
@@ -52,12 +52,37 @@ def fresh_config(spec: Mapping[str, Any], overrides: Mapping[str, Any] | None, t
     return AutoConfig.for_model(kind, **keys)
 
 
-def lora_config(lora: Mapping[str, Any], num_layers: int) -> Any:
+def lora_modules(model: Any) -> list[str]:
+    """Names of the linear modules in the model's layers, as it has them; the paper's five, where it has those.
+
+    Llama's names are not everybody's: gpt2 has c_attn, c_proj, c_fc; phi3 qkv_proj, o_proj, gate_up_proj, down_proj.
+    """
+    names: dict[str, None] = {}
+    for name, module in model.named_modules():
+        if any(part.isdigit() for part in name.split(".")) and type(module).__name__ in ("Linear", "Conv1D"):
+            names[name.split(".")[-1]] = None
+    found = list(names)
+    return list(PAPERS_MODULES) if set(PAPERS_MODULES) <= set(found) else found
+
+
+def empty_model(spec: Model) -> Any:
+    """The architecture of a pretrained model without its weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    extra = {"gguf_file": spec.gguf_file} if spec.gguf_file else {}
+    config = AutoConfig.from_pretrained(spec.name, revision=spec.revision, **extra)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def lora_config(lora: Mapping[str, Any], num_layers: int, default: str = "q_proj", *, transposed: bool = False) -> Any:
     """A peft LoraConfig from the trial's `config["lora"]`.
 
     Keys: `r`, `alpha` (default r), `dropout`; the modules as flags (`"q_proj": True`) or as a list `modules`;
-    `num_layers` (default all) from the `end` "last" (default) or "first". With every flag off, q_proj is used:
-    an adapter on nothing has nothing to train, and the search space cannot exclude that corner.
+    `num_layers` (default all) from the `end` "last" (default) or "first". With every flag off, the first of them is
+    used (without flags: `default`): an adapter on nothing has nothing to train, and the search space cannot exclude
+    that corner. transposed: the weights are stored as inputs x outputs (gpt2's Conv1D).
     """
     from peft import LoraConfig, TaskType
 
@@ -67,7 +92,7 @@ def lora_config(lora: Mapping[str, Any], num_layers: int) -> Any:
         raise TaskError(f"lora keys {odd} are neither settings ({sorted(_LORA_KEYS)}) nor module flags (bool)")
     modules: Any = lora.get("modules")
     if modules is None:
-        modules = [name for name, on in flags.items() if on] or ["q_proj"]
+        modules = [name for name, on in flags.items() if on] or [next(iter(flags), default)]
     elif not isinstance(modules, str):
         modules = list(modules)
     count = int(lora.get("num_layers", num_layers))
@@ -84,6 +109,7 @@ def lora_config(lora: Mapping[str, Any], num_layers: int) -> Any:
         lora_alpha=lora.get("alpha", r),
         lora_dropout=float(lora.get("dropout", 0.0)),
         target_modules=modules,
+        fan_in_fan_out=transposed,
         layers_to_transform=list(layers) if count < num_layers else None,
     )
 
@@ -97,10 +123,11 @@ def _quiet_peft() -> Iterator[None]:
 
 
 def bf16_available() -> bool:
-    """Whether this process's device computes in bfloat16 at full speed (CPUs: no, even where they can)."""
+    """Whether this process's device computes in bfloat16 at full speed (CPUs: no, even where they can; V100 and T4 only
+    emulate it)."""
     import torch
 
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class ModelSource:
@@ -130,7 +157,14 @@ class ModelSource:
             self._adapted = None  # not two of them in memory
             base = self._load(config, frozen=True)
         with _quiet_peft():
-            self._adapted = get_peft_model(base, lora_config(lora, base.config.num_hidden_layers))
+            names = lora_modules(base)
+            made = lora_config(
+                lora,
+                base.config.num_hidden_layers,
+                "q_proj" if "q_proj" in names else next(iter(names), "q_proj"),
+                transposed=any(type(module).__name__ == "Conv1D" for module in base.modules()),
+            )
+            self._adapted = get_peft_model(base, made)
         return self._adapted
 
     def _load(self, config: Mapping[str, Any], *, frozen: bool) -> Any:
