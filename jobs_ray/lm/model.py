@@ -12,6 +12,7 @@ from jobs_ray.lm.errors import TaskError
 from jobs_ray.lm.task import Model
 
 PAPERS_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
+_EVERYWHERE = ("trust_remote_code", "token")  # of Model.kwargs, what tokenizer and configuration need too
 _LORA_KEYS = {"r", "alpha", "dropout", "num_layers", "end", "modules"}
 
 
@@ -20,7 +21,9 @@ def load_tokenizer(spec: Model) -> Any:
     from transformers import AutoTokenizer
 
     where = spec.tokenizer or spec.name
-    extra = {"gguf_file": spec.gguf_file} if spec.gguf_file and not spec.tokenizer else {}
+    extra: dict[str, Any] = {name: spec.kwargs[name] for name in _EVERYWHERE if name in spec.kwargs}
+    if spec.gguf_file and not spec.tokenizer:
+        extra["gguf_file"] = spec.gguf_file
     tokenizer = AutoTokenizer.from_pretrained(where, revision=spec.revision, **extra)
     if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -70,10 +73,13 @@ def empty_model(spec: Model) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    extra = {"gguf_file": spec.gguf_file} if spec.gguf_file else {}
+    extra: dict[str, Any] = {name: spec.kwargs[name] for name in _EVERYWHERE if name in spec.kwargs}
+    if spec.gguf_file:
+        extra["gguf_file"] = spec.gguf_file
     config = AutoConfig.from_pretrained(spec.name, revision=spec.revision, **extra)
+    trust = {"trust_remote_code": True} if spec.kwargs.get("trust_remote_code") else {}
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, **trust)
 
 
 def lora_config(lora: Mapping[str, Any], num_layers: int, default: str = "q_proj", *, transposed: bool = False) -> Any:
@@ -176,33 +182,36 @@ class ModelSource:
         dtype = torch.bfloat16 if small else torch.float32
         if spec.config is not None:
             made = fresh_config(spec.config, config.get("model"), self.tokenizer)
-            return AutoModelForCausalLM.from_config(made, dtype=dtype)
-        extra = {"gguf_file": spec.gguf_file} if spec.gguf_file else {}
+            return AutoModelForCausalLM.from_config(made, dtype=dtype, **spec.kwargs)
+        extra = dict(spec.kwargs)
+        if spec.gguf_file:
+            extra["gguf_file"] = spec.gguf_file
         return AutoModelForCausalLM.from_pretrained(spec.name, revision=spec.revision, dtype=dtype, **extra)
 
 
-def load(checkpoint: Any) -> tuple[Any, Any]:
+def load(checkpoint: Any, **kwargs: Any) -> tuple[Any, Any]:
     """(model, tokenizer) of a checkpoint that a trial left, adapters on their base included.
 
-    checkpoint: folder, URI or Ray `Checkpoint` (`result.checkpoint`), wherever it is stored. Raises
-    FileNotFoundError when it is none of a model.
+    checkpoint: folder, URI or Ray `Checkpoint` (`result.checkpoint`), wherever it is stored. kwargs: of
+    `from_pretrained` (dtype, attn_implementation, trust_remote_code, ...). Raises FileNotFoundError when it is none
+    of a model.
     """
     from jobs_ray.lm.resume import local_folder
 
     with local_folder(checkpoint) as folder:
-        return _load_folder(folder)
+        return _load_folder(folder, kwargs)
 
 
-def _load_folder(folder: Path) -> tuple[Any, Any]:
+def _load_folder(folder: Path, kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if (folder / "adapter_config.json").exists():
         from peft import AutoPeftModelForCausalLM
 
         with _quiet_peft():
-            model = AutoPeftModelForCausalLM.from_pretrained(str(folder))
+            model = AutoPeftModelForCausalLM.from_pretrained(str(folder), **kwargs)
     elif (folder / "config.json").exists():
-        model = AutoModelForCausalLM.from_pretrained(str(folder))
+        model = AutoModelForCausalLM.from_pretrained(str(folder), **kwargs)
     else:
         raise FileNotFoundError(f"{folder} holds neither config.json nor adapter_config.json: not a checkpoint")
     model.config.use_cache = True  # off in training, and saved so: generation would be slow

@@ -70,3 +70,27 @@ def check(trainer_args: Mapping[str, Any]) -> None:
             "trainer_args fsdp_config state_dict_type SHARDED_STATE_DICT leaves checkpoints in pieces that lm.load "
             "cannot open; use FULL_STATE_DICT"
         )
+
+
+_OF_MODEL: Mapping[str, str] = {
+    "revision": "Model.revision",
+    "gguf_file": "Model.gguf_file",
+    "dtype": "Model.dtype",
+    "torch_dtype": "Model.dtype",
+    "device_map": "nothing: the trainer places the model",
+    "quantization_config": "nothing yet: adapters on quantised weights (QLoRA) are not supported",
+    "load_in_4bit": "nothing yet: adapters on quantised weights (QLoRA) are not supported",
+    "load_in_8bit": "nothing yet: adapters on quantised weights (QLoRA) are not supported",
+}
+
+
+def check_model(kwargs: Mapping[str, Any]) -> None:
+    """Raises TaskError for arguments of `Model.kwargs` that have a field of their own, or would train wrongly."""
+    found = [f"{name} (use {_OF_MODEL[name]})" for name in kwargs if name in _OF_MODEL]
+    if found:
+        raise TaskError(f"Model.kwargs must not set {'; '.join(found)}")
+    if "flash" in str(kwargs.get("attn_implementation", "")):
+        raise TaskError(
+            f"attn_implementation={kwargs['attn_implementation']!r} keeps the examples packed into a row apart only in "
+            "batches of one row; use 'sdpa', whose mask does"
+        )

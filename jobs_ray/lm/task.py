@@ -33,6 +33,7 @@ class Model:
     tokenizer: hub name or folder; by default that of `name`.
     dtype: of the weights; "auto": bfloat16 where the device has it and the base is frozen (LoRA), float32
         otherwise (bf16 autocast is used then).
+    kwargs: more arguments of `from_pretrained` (attn_implementation, trust_remote_code, token, ...).
     """
 
     name: str | None = None
@@ -41,6 +42,7 @@ class Model:
     revision: str | None = None
     gguf_file: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.config is None):
@@ -49,6 +51,7 @@ class Model:
             raise TaskError("Model.config needs 'model_type', for example {'model_type': 'llama', ...}")
         if self.tokenizer is None and self.name is None:
             raise TaskError("a fresh model needs Model.tokenizer, a hub name or a folder")
+        owned.check_model(self.kwargs)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs_ray.lm import Model, Session, Task, loop, param_space, run
+from jobs_ray.lm import Model, Session, Task, TaskError, load, loop, param_space, run
 from jobs_ray.lm.actor import actor_trainable
 from jobs_ray.lm.model import PAPERS_MODULES, bf16_available
 
@@ -47,6 +47,23 @@ def test_llamas_space_is_the_papers(make_task: Callable[..., Task], base_dir: Pa
     space = param_space(make_task(model=Model(name=str(base_dir))))["lora"]
     assert set(PAPERS_MODULES) < set(space)
     assert "k_proj" not in space
+
+
+def test_arguments_of_from_pretrained(make_task: Callable[..., Task], base_dir: Path, tmp_path: Path) -> None:
+    task = make_task(model=Model(name=str(base_dir), kwargs={"attn_implementation": "eager"}), max_steps=3)
+    session = Session(task)
+    assert session.models.build({}, 0).config._attn_implementation == "eager"
+    [with_eager] = run(task, {}, session=session, keep=tmp_path / "c")
+    [plain] = run(make_task(model=Model(name=str(base_dir)), max_steps=3), {})
+    assert with_eager["eval_loss"] == pytest.approx(plain["eval_loss"], abs=1e-5)
+    assert load(tmp_path / "c", dtype=torch.bfloat16)[0].dtype == torch.bfloat16
+    for kwargs, match in (
+        ({"dtype": torch.float16}, "use Model.dtype"),
+        ({"attn_implementation": "flash_attention_2"}, "packed into a row apart"),
+        ({"quantization_config": {}}, "QLoRA"),
+    ):
+        with pytest.raises(TaskError, match=match):
+            Model(name="x", kwargs=kwargs)
 
 
 def test_emulated_bf16_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
