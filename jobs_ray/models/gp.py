@@ -197,7 +197,9 @@ class FinalValueGP(SingleTaskGP):  # type: ignore[misc]
         X = X.squeeze(-2)
         cross = self.covar_module.forward(X, self.train_inputs[0])
         half = torch.linalg.solve_triangular(chol, cross.mT, upper=False)
-        variance = (self.covar_module.forward(X, X, diag=True) - half.square().sum(0)).clamp_min(1e-12)
+        variance = (self.covar_module.forward(X, X, diag=True) - half.square().sum(0)).clamp_min(
+            1e-10
+        )  # less, and gpytorch warns
         return GPyTorchPosterior(MultivariateNormal((cross @ alpha).unsqueeze(-1), variance[:, None, None]))
 
     def condition_on_observations(self, X: Tensor, Y: Tensor, noise: Tensor | None = None, **kwargs: Any) -> Any:

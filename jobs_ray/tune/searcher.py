@@ -44,7 +44,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         short_t, num_full, num_confirm: parts of the plan; "auto" adapts them (DESIGN section 3).
         time_attr: the result key that holds the training progress.
         steps_key: config key that receives the time a trial is to train to, for trainables that end themselves.
-        resume_key: config key that receives the checkpoint path of the short run that is promoted, or None.
+        resume_key: config key that receives the checkpoint of the short run that is promoted, or None: its path, or
+            Ray's `Checkpoint` (path and filesystem) where the storage is not a local file system.
         points_to_evaluate: configurations to try first; what they leave out is drawn, weights are normalised.
         predictor: replaces the predictor of final values.
         seed: makes the search repeatable.

@@ -191,21 +191,22 @@ class Session:
             return Decision.STOP
         return Decision.STOP if t > trial.grant else Decision.CONTINUE
 
-    def _resume(self, trial_id: str, source: str | None, trials: Sequence[Any]) -> str | None:
+    def _resume(self, trial_id: str, source: str | None, trials: Sequence[Any]) -> Any:
         """The checkpoint that the promotion of `source` goes on from; None, and the ledger told, if it left none."""
         if source is None:
             return None
         found = checkpoints.of_trial(trials, source, self.settings.time_attr)
-        if found is None:
-            found = self.train_checkpoints.get(source)
-            found = found if found and checkpoints.still_there(found[0]) else None
+        if found is None and source in self.train_checkpoints:
+            path, t = self.train_checkpoints[source]
+            left = checkpoints.of_train_run(trials, path)
+            found = None if left is None else (left, t)
         if found is None:
             logger.info("trial %s left no checkpoint: its promotion is a whole run", source)
             self.core.decline_resume(trial_id)
             return None
-        path, start = found
+        checkpoint, start = found
         self.reader.resumes[trial_id] = Resume(start)
-        return path
+        return checkpoint
 
     # ---- answers, in the user's terms
 

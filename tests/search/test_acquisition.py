@@ -32,7 +32,7 @@ class Normal(Model):  # type: ignore[misc]
     num_outputs = 1
 
     def posterior(self, X: Any, **kwargs: Any) -> Any:
-        mean, variance = X[..., 0, 0], X[..., 0, 1].square().clamp_min(1e-12)
+        mean, variance = X[..., 0, 0], X[..., 0, 1].square().clamp_min(1e-10)
         return GPyTorchPosterior(MultivariateNormal(mean.unsqueeze(-1), variance[:, None, None]))
 
 
