@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.data import MAX_T, Scope, search_space
+from benchmarks.data import Scope
 from benchmarks.protocol import Method
 from benchmarks.simulate import Problem
 
@@ -64,8 +64,9 @@ def jobs(scope: Scope = "all", *, full: bool = False, plain: bool = False, **set
                 raise ValueError(f"jobs-{scope}-only: no table holds runs with the other side fixed; use the emulator")
             given["candidates"] = list(problem.candidates)
         optimizer = JoBSOptimizer(
-            search_space(scope), mode=problem.mode, max_t=float(MAX_T), budget=budget, seed=seed, **given
-        )
+            problem.coding.space(scope), mode=problem.mode, max_t=float(problem.max_t), budget=budget, seed=seed,
+            **given,
+        )  # fmt: skip
         return FullRuns(optimizer) if full else optimizer
 
     return build
@@ -100,6 +101,8 @@ METHODS: dict[str, Build] = {
     "jobs-fixed-split": jobs(num_full=5),
     "jobs-no-resume": jobs(resume=False),
 }
+SEQUENTIAL: frozenset[str] = frozenset()
+"""Run with one trial in flight, whatever `--parallel` says."""
 RIVALS = ("random", "gp-ei", "halving", "asha", "paper", "paper-full")
 """What the ratio is taken against: nothing of ours, `gp-ei-jobs` included, is a rival."""
 
