@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from benchmarks.data import Scope
@@ -12,40 +13,20 @@ from benchmarks.simulate import Problem
 Build = Callable[[Problem, float, int], Method]
 
 
-def _random(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.rivals import RandomFullRuns
-
-    return RandomFullRuns(problem, budget, seed)
-
-
-def _halving(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.rivals import SuccessiveHalving
-
-    return SuccessiveHalving(problem, budget, seed)
-
-
-def _asha(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.rivals import ASHA
-
-    return ASHA(problem, budget, seed)
-
-
-def _gp_ei(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.rivals_gp import GPEI
-
-    return GPEI(problem, budget, seed)
-
-
-def _paper(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.paper import PaperRecipe
-
-    return PaperRecipe(problem, budget, seed)
-
-
 def _paper_full(problem: Problem, budget: float, seed: int) -> Method:
     from benchmarks.paper import PUBLISHED, PaperRecipe
 
     return PaperRecipe(problem, budget, seed, effort=PUBLISHED)
+
+
+def library(module: str, name: str) -> Build:
+    """A rival whose module imports a library: only when it is built."""
+
+    def build(problem: Problem, budget: float, seed: int) -> Method:
+        rival: Method = getattr(import_module(f"benchmarks.{module}"), name)(problem, budget, seed)
+        return rival
+
+    return build
 
 
 def jobs(scope: Scope = "all", *, full: bool = False, plain: bool = False, **settings: Any) -> Build:
@@ -87,12 +68,12 @@ class FullRuns:
 
 METHODS: dict[str, Build] = {
     "jobs": jobs(),
-    "random": _random,
-    "gp-ei": _gp_ei,
+    "random": library("rivals", "RandomFullRuns"),
+    "gp-ei": library("rivals_gp", "GPEI"),
     "gp-ei-jobs": jobs(full=True),
-    "halving": _halving,
-    "asha": _asha,
-    "paper": _paper,
+    "halving": library("rivals", "SuccessiveHalving"),
+    "asha": library("rivals", "ASHA"),
+    "paper": library("paper", "PaperRecipe"),
     "paper-full": _paper_full,
     "jobs-no-predictor": jobs(plain=True),
     "jobs-no-confirmation": jobs(num_confirm=0),
@@ -100,10 +81,19 @@ METHODS: dict[str, Build] = {
     "jobs-model-only": jobs("model"),
     "jobs-fixed-split": jobs(num_full=5),
     "jobs-no-resume": jobs(resume=False),
+    "botorch-ei": library("rivals_botorch", "BotorchEI"),
+    "botorch-ei-seq": library("rivals_botorch", "BotorchEI"),
+    "optuna-tpe-hb": library("rivals_optuna", "OptunaTPE"),
+    "optuna-gp": library("rivals_optuna", "OptunaGP"),
+    "smac-mf": library("rivals_external", "Smac"),
+    "dehb": library("rivals_external", "Dehb"),
+    "neps-hyperband": library("rivals_external", "Neps"),
+    "hebo": library("rivals_external", "Hebo"),
+    "ax": library("rivals_external", "Ax"),
 }
-SEQUENTIAL: frozenset[str] = frozenset()
+SEQUENTIAL: frozenset[str] = frozenset({"botorch-ei-seq"})
 """Run with one trial in flight, whatever `--parallel` says."""
-RIVALS = ("random", "gp-ei", "halving", "asha", "paper", "paper-full")
+RIVALS = tuple(name for name in METHODS if name != "gp-ei-jobs" and not name.startswith("jobs"))
 """What the ratio is taken against: nothing of ours, `gp-ei-jobs` included, is a rival."""
 
 

@@ -118,7 +118,7 @@ def table(cells: dict[tuple[str, str], Cell], families: Sequence[str], methods: 
     best = min((c.mean for c in means.values()), default=0.0)
     lines.append(f"{'mean':16s}" + "".join(f"{show(means.get(m), best):>{width}s}" for m in methods))
     rivals = {m: c.mean for m, c in means.items() if not ours(m)}
-    if rivals:
+    if rivals and any(ours(m) for m in means):
         first = min(rivals, key=lambda m: rivals[m])
         if rivals[first] > 0:
             ratios = [f"{m} {means[m].mean / rivals[first]:.2f}" for m in means if ours(m)]
