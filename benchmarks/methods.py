@@ -88,7 +88,7 @@ METHODS: dict[str, Build] = {
     "smac-mf": library("rivals_external", "Smac"),
     "dehb": library("rivals_external", "Dehb"),
     "neps-hyperband": library("rivals_external", "Neps"),
-    "hebo": library("rivals_external", "Hebo"),
+    "bohb": library("rivals_external", "Bohb"),
     "ax": library("rivals_external", "Ax"),
 }
 SEQUENTIAL: frozenset[str] = frozenset({"botorch-ei-seq"})

@@ -1,14 +1,18 @@
-"""SMAC3, DEHB, NePS, HEBO and Ax through their own ask-and-tell interfaces.
+"""SMAC3, DEHB, NePS, Ax and BOHB through their own interfaces.
 
 None is a dependency of this project: install them into an environment of their own and run `benchmarks.compare` with
-its Python into the same --out folder. SMAC and DEHB get max_t / 27 as the shortest run, one report of 25, so four rungs
-at eta = 3: with three DEHB has .64 / .59 / .48 instead of .61 / .48 / .42 at C = 5 / 10 / 20 (eight families, 4 seeds).
+its Python into the same --out folder (README.md here says what each needs). SMAC, DEHB and BOHB get max_t / 27 as the
+shortest run, one report of 25, so four rungs at eta = 3: with three DEHB has .64 / .59 / .48 instead of
+.61 / .48 / .42 at C = 5 / 10 / 20 (eight families, 4 seeds).
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from typing import Any
+
+import numpy as np
 
 from benchmarks.rivals_asked import Asked, Wish, quiet
 from benchmarks.simulate import Problem
@@ -19,13 +23,14 @@ def config_space(rival: Asked) -> Any:
     from ConfigSpace import Categorical, ConfigurationSpace, Float, Integer
 
     space = ConfigurationSpace(seed=rival.seed)
+    add = getattr(space, "add", None) or space.add_hyperparameter  # hpbandster needs ConfigSpace below 1
     for d in rival.box.dimensions:
         if d.kind == "float":
-            space.add(Float(d.name, (d.low, d.high), log=d.log))
+            add(Float(d.name, (d.low, d.high), log=d.log))
         elif d.kind == "int":
-            space.add(Integer(d.name, (int(d.low), int(d.high)), log=d.log))
+            add(Integer(d.name, (int(d.low), int(d.high)), log=d.log))
         else:
-            space.add(Categorical(d.name, list(range(len(d.choices)))))
+            add(Categorical(d.name, list(range(len(d.choices)))))
     return space
 
 
@@ -96,7 +101,6 @@ class Neps(Asked):
 
     def __init__(self, problem: Problem, budget: float, seed: int) -> None:
         import neps
-        import numpy as np
         import torch
 
         super().__init__(problem, budget, seed)
@@ -122,41 +126,46 @@ class Neps(Asked):
         self.neps.tell(wish.handle.metadata.id, cost)
 
 
-class Hebo(Asked):
-    """HEBO on full runs: it suggests a batch for what is in flight, one at a time."""
+class Bohb(Asked):
+    """BOHB (hpbandster 0.7.4): its model, its brackets and its order of them, without the Pyro server around them."""
 
     def __init__(self, problem: Problem, budget: float, seed: int) -> None:
-        from hebo.design_space.design_space import DesignSpace
-        from hebo.optimizers.hebo import HEBO
-
         super().__init__(problem, budget, seed)
-        specs: list[dict[str, Any]] = []
-        for d in self.box.dimensions:
-            if d.kind == "choice":
-                specs.append({"name": d.name, "type": "cat", "categories": list(range(len(d.choices)))})
-            else:
-                kind = {
-                    ("float", False): "num",
-                    ("float", True): "pow",
-                    ("int", False): "int",
-                    ("int", True): "pow_int",
-                }
-                specs.append({"name": d.name, "type": kind[d.kind, d.log], "lb": d.low, "ub": d.high})
-        start = min(10, max(3, int(budget) // 3))
         with quiet():
-            self.hebo = HEBO(DesignSpace().parse(specs), rand_sample=start, scramble_seed=self.seed)
+            from hpbandster.optimizers.bohb import CG_BOHB
+
+            np.random.seed(self.seed)  # noqa: NPY002  it draws from the global generator
+            self.model = CG_BOHB(configspace=config_space(self))  # its defaults are those of `BOHB`
+        self.levels = 1 + math.floor(math.log(self.max_t / shortest(self), 3) + 1e-9)
+        self.brackets: list[Any] = []
+
+    def bracket(self) -> Any:
+        """The next one, as `BOHB.get_next_iteration` makes it."""
+        from hpbandster.optimizers.iterations import SuccessiveHalving
+
+        s = self.levels - 1 - len(self.brackets) % self.levels
+        first = int(self.levels / (s + 1)) * 3**s
+        sizes = [max(int(first / 3**i), 1) for i in range(s + 1)]
+        budgets = [self.max_t / 3.0**i for i in range(s, -1, -1)]
+        made = SuccessiveHalving(
+            HPB_iter=len(self.brackets), num_configs=sizes, budgets=budgets, config_sampler=self.model.get_config
+        )
+        self.brackets.append(made)
+        return made
 
     def wish(self) -> Wish | None:
-        if self.left < self.max_t:
-            return None
-        row = self.hebo.suggest(n_suggestions=1)
-        values = {name: getattr(v, "item", lambda v=v: v)() for name, v in row.iloc[0].items()}
-        return Wish(row, values_of(self, values), self.max_t)
+        found = next((run for b in self.brackets if (run := b.get_next_run()) is not None), None)
+        name, config, budget = found or self.bracket().get_next_run()
+        return Wish((name, config, budget), values_of(self, config), max(1, round(budget)))
 
     def told(self, wish: Wish, cost: float) -> None:
-        import numpy as np
+        from hpbandster.core.dispatcher import Job
 
-        self.hebo.observe(wish.handle, np.array([[cost]]))
+        name, config, budget = wish.handle
+        job = Job(name, config=config, budget=budget)
+        job.result, job.exception = {"loss": cost}, None
+        self.brackets[name[0]].register_result(job)
+        self.model.new_result(job)
 
 
 class Ax(Asked):

@@ -98,7 +98,7 @@ def test_optuna_is_seeded():
 
 @pytest.mark.parametrize(
     ("method", "module"),
-    [("smac-mf", "smac"), ("dehb", "dehb"), ("neps-hyperband", "neps"), ("hebo", "hebo"), ("ax", "ax")],
+    [("smac-mf", "smac"), ("dehb", "dehb"), ("neps-hyperband", "neps"), ("ax", "ax"), ("bohb", "hpbandster")],
 )
 def test_optional_libraries(method, module):
     pytest.importorskip(module)
