@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from benchmarks.data import MAX_T, Scope, search_space
+from benchmarks.data import Scope
 from benchmarks.protocol import Method
 from benchmarks.simulate import Problem
 
 Build = Callable[[Problem, float, int], Method]
 
 
-def _random(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.rivals import RandomFullRuns
-
-    return RandomFullRuns(problem, budget, seed)
-
-
-def _halving(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.rivals import SuccessiveHalving
-
-    return SuccessiveHalving(problem, budget, seed)
-
-
-def _asha(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.rivals import ASHA
-
-    return ASHA(problem, budget, seed)
-
-
-def _gp_ei(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.rivals_gp import GPEI
-
-    return GPEI(problem, budget, seed)
-
-
-def _paper(problem: Problem, budget: float, seed: int) -> Method:
-    from benchmarks.paper import PaperRecipe
-
-    return PaperRecipe(problem, budget, seed)
-
-
 def _paper_full(problem: Problem, budget: float, seed: int) -> Method:
     from benchmarks.paper import PUBLISHED, PaperRecipe
 
     return PaperRecipe(problem, budget, seed, effort=PUBLISHED)
+
+
+def library(module: str, name: str) -> Build:
+    """A rival whose module imports a library: only when it is built."""
+
+    def build(problem: Problem, budget: float, seed: int) -> Method:
+        rival: Method = getattr(import_module(f"benchmarks.{module}"), name)(problem, budget, seed)
+        return rival
+
+    return build
 
 
 def jobs(scope: Scope = "all", *, full: bool = False, plain: bool = False, **settings: Any) -> Build:
@@ -64,8 +45,9 @@ def jobs(scope: Scope = "all", *, full: bool = False, plain: bool = False, **set
                 raise ValueError(f"jobs-{scope}-only: no table holds runs with the other side fixed; use the emulator")
             given["candidates"] = list(problem.candidates)
         optimizer = JoBSOptimizer(
-            search_space(scope), mode=problem.mode, max_t=float(MAX_T), budget=budget, seed=seed, **given
-        )
+            problem.coding.space(scope), mode=problem.mode, max_t=float(problem.max_t), budget=budget, seed=seed,
+            **given,
+        )  # fmt: skip
         return FullRuns(optimizer) if full else optimizer
 
     return build
@@ -86,12 +68,12 @@ class FullRuns:
 
 METHODS: dict[str, Build] = {
     "jobs": jobs(),
-    "random": _random,
-    "gp-ei": _gp_ei,
+    "random": library("rivals", "RandomFullRuns"),
+    "gp-ei": library("rivals_gp", "GPEI"),
     "gp-ei-jobs": jobs(full=True),
-    "halving": _halving,
-    "asha": _asha,
-    "paper": _paper,
+    "halving": library("rivals", "SuccessiveHalving"),
+    "asha": library("rivals", "ASHA"),
+    "paper": library("paper", "PaperRecipe"),
     "paper-full": _paper_full,
     "jobs-no-predictor": jobs(plain=True),
     "jobs-no-confirmation": jobs(num_confirm=0),
@@ -99,8 +81,19 @@ METHODS: dict[str, Build] = {
     "jobs-model-only": jobs("model"),
     "jobs-fixed-split": jobs(num_full=5),
     "jobs-no-resume": jobs(resume=False),
+    "botorch-ei": library("rivals_botorch", "BotorchEI"),
+    "botorch-ei-seq": library("rivals_botorch", "BotorchEI"),
+    "optuna-tpe-hb": library("rivals_optuna", "OptunaTPE"),
+    "optuna-gp": library("rivals_optuna", "OptunaGP"),
+    "smac-mf": library("rivals_external", "Smac"),
+    "dehb": library("rivals_external", "Dehb"),
+    "neps-hyperband": library("rivals_external", "Neps"),
+    "bohb": library("rivals_external", "Bohb"),
+    "ax": library("rivals_external", "Ax"),
 }
-RIVALS = ("random", "gp-ei", "halving", "asha", "paper", "paper-full")
+SEQUENTIAL: frozenset[str] = frozenset({"botorch-ei-seq"})
+"""Run with one trial in flight, whatever `--parallel` says."""
+RIVALS = tuple(name for name in METHODS if name != "gp-ei-jobs" and not name.startswith("jobs"))
 """What the ratio is taken against: nothing of ours, `gp-ei-jobs` included, is a rival."""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.coding import TableCoding
 from benchmarks.data import MAX_T, Array, random_rows, to_config, to_rows
 from benchmarks.mlp import MLPPredictor
 from benchmarks.rivals import Pick, Rival, Run
@@ -123,6 +124,8 @@ class PaperRecipe(Rival):
     def __init__(self, problem: Problem, budget: float, seed: int, *, num_full: int = 5, k: int = 4,
                  effort: Effort = REDUCED) -> None:  # fmt: skip
         super().__init__(problem, budget, seed)
+        if not isinstance(problem.coding, TableCoding):
+            raise ValueError("paper: written for the 19 columns of the real tables; use it with benchmarks.search")
         self.k, self.effort, self.seed = k, effort, seed
         self.num_full = min(num_full, max(1, int(budget // 2)))
         self.predictor: MLPPredictor | None = None

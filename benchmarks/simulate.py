@@ -1,7 +1,8 @@
 """Asynchronous training in simulated time: several trials in flight, every report costs one unit of time.
 
 Rules, the same for every method:
-- In a unit of time each trial in flight trains on to its next t and reports; the report is charged 1/25 of a run.
+- In a unit of time each trial in flight trains on to its next t and reports; the report is charged 1/max_t of a run.
+- A report that is no finite number ends its trial: the training has crashed.
 - A Suggestion with `resume_from` goes on from the last t of that trial: only what it trains itself is charged.
 - When `budget` is spent training stops there and then: later reports do not exist, whatever was in flight.
 - The regret of a method is the *noise-free* one of its own recommendation.
@@ -9,13 +10,15 @@ Rules, the same for every method:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from benchmarks.coding import Coding, TableCoding
 from benchmarks.data import MAX_T, Array, Config, Metric, Task, mode_of, to_row, to_rows
 from benchmarks.emulator import Emulator
 from benchmarks.protocol import FINISHED, Decision, Method
@@ -26,10 +29,12 @@ NOISE: dict[Metric, float] = {"eval_loss": 0.005, "performance": 0.05}
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched. `curve`: config -> (25,) noise-free; `regret`: config -> noise-free regret >= about 0.
+    """What is searched. `curve`: config -> (max_t,) noise-free; `regret`: config -> noise-free regret >= about 0.
 
+    noise: sd of a report.
     candidates: the only configurations that can be evaluated, None when any can.
     fallback: the regret of a method that recommends nothing (the median random configuration).
+    coding: the search space, and how rivals see it.
     """
 
     name: str
@@ -39,6 +44,8 @@ class Problem:
     noise: float
     candidates: tuple[Config, ...] | None
     fallback: float
+    max_t: int = MAX_T
+    coding: Coding = field(default_factory=TableCoding)
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -98,7 +105,8 @@ def simulate(method: Method, problem: Problem, budget: float, *, parallel: int =
         RuntimeError: the method waits although nothing is in flight.
     """
     rng = np.random.default_rng((seed, 7))
-    limit = round(budget * MAX_T)
+    max_t = problem.max_t
+    limit = round(budget * max_t)
     running: dict[str, tuple[float, Array]] = {}  # trial -> (goal, curve)
     reached: dict[str, int] = {}
     points: list[tuple[float, float]] = []
@@ -120,7 +128,7 @@ def simulate(method: Method, problem: Problem, budget: float, *, parallel: int =
                 break
             else:
                 count += 1
-                goal = MAX_T if suggestion.steps is None else min(float(suggestion.steps), MAX_T)
+                goal = max_t if suggestion.steps is None else min(float(suggestion.steps), max_t)
                 reached[name] = reached[suggestion.resume_from] if suggestion.resume_from else 0
                 running[name] = (goal, problem.curve(suggestion.config))
         if not running:
@@ -134,12 +142,13 @@ def simulate(method: Method, problem: Problem, budget: float, *, parallel: int =
             used += 1
             value = float(curve[t - 1]) + (problem.noise * rng.normal() if problem.noise else 0.0)
             decision = method.report(name, float(t), value)
-            if decision is Decision.STOP or t >= goal or t >= MAX_T:
-                full += t >= MAX_T
+            crashed = not math.isfinite(value)
+            if crashed or decision is Decision.STOP or t >= goal or t >= max_t:
+                full += t >= max_t
                 del running[name]
-                method.tell(name)
-        if not points or used / MAX_T - points[-1][0] >= every:
-            points.append((used / MAX_T, regret()[0]))
+                method.tell(name, error=crashed)
+        if not points or used / max_t - points[-1][0] >= every:
+            points.append((used / max_t, regret()[0]))
     last, config = regret()
-    points.append((used / MAX_T, last))
-    return Trace(tuple(points), used / MAX_T, last, count, full, time.perf_counter() - began, config)
+    points.append((used / max_t, last))
+    return Trace(tuple(points), used / max_t, last, count, full, time.perf_counter() - began, config)

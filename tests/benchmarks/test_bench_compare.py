@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import compare, ranking
+from benchmarks.methods import METHODS
+from benchmarks.problems import make
+from benchmarks.rivals import ASHA, Run, SuccessiveHalving
+from benchmarks.simulate import Problem, simulate
+
+
+def record(family, method, regret, budget=5.0, instance=0):
+    return {"family": family, "instance": instance, "budget": budget, "seed": 0, "method": method, "parallel": 4,
+            "regret": regret, "spent": budget, "cpu_s": 0.0, "points": [(budget, regret)]}  # fmt: skip
+
+
+ROWS = [record("a", "jobs", r) for r in (0.1, 0.3)] + [record("b", "jobs", 0.8), record("b", "jobs", 0.8)]
+ROWS += [record("a", "random", r) for r in (0.4, 0.4)] + [record("b", "random", r) for r in (0.6, 0.6)]
+
+
+def test_tables_by_hand():
+    cells = ranking.by_family(ROWS, 5.0)
+    assert cells["a", "jobs"].mean == pytest.approx(0.2)
+    assert cells["a", "jobs"].error == pytest.approx(0.1)
+    over = ranking.over_families(cells, "jobs", ["a", "b"])
+    assert over.mean == pytest.approx(0.5)
+    assert over.error == pytest.approx(0.05)
+    text = ranking.report(ROWS)
+    assert "ratio to the best rival (random): jobs 1.00" in text
+    assert "one standard error: b (+0.20, se 0.00)" in text
+
+
+def test_ranks_by_hand():
+    rows = [record("a", m, r, instance=i) for i in range(6) for m, r in (("x", 0.1), ("y", 0.2), ("z", 0.2))]
+    placed = ranking.rank(rows, ["x", "y", "z"])
+    assert placed.ranks == {"x": 1.0, "y": 2.5, "z": 2.5}
+    assert placed.blocks == 6
+    assert placed.critical == pytest.approx(2.343 * np.sqrt(3 * 4 / 36), rel=1e-3)  # Demsar (2006), table 5
+    assert placed.p < 0.01
+    rows.append(record("b", "x", 0.5))  # a block that others lack does not count
+    assert ranking.rank(rows, ["x", "y", "z"]).blocks == 6
+
+
+def test_a_method_without_all_families_has_no_mean():
+    cells = ranking.by_family([*ROWS, record("a", "asha", 0.0)], 5.0)
+    assert ranking.over_families(cells, "asha", ["a", "b"]) is None
+
+
+def test_program_is_resumable(tmp_path, capsys):
+    args = ["--families", "mixing_law3", "reports5", "--instances", "0:1", "--budgets", "5", "--seeds", "0:2",
+            "--methods", "random,asha", "--out", str(tmp_path)]  # fmt: skip
+    compare.main(args)
+    path = tmp_path / "results.jsonl"
+    lines = path.read_text().splitlines()
+    assert len(lines) == 8
+    assert "8 runs, 8 to do" in capsys.readouterr().out
+    path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:30] + "\n")  # the last line was cut short
+    compare.main(args)
+    assert "8 runs, 1 to do" in capsys.readouterr().out
+    again = {json.dumps(r["points"]) for r in compare.read(path)}
+    assert again == {json.dumps(json.loads(line)["points"]) for line in lines}
+    assert len((tmp_path / "summary.csv").read_text().splitlines()) == 1 + 4
+    compare.main([*args, "--report", "--plots"])
+    assert "8 runs, 0 to do" in capsys.readouterr().out
+    assert "Average rank" in (tmp_path / "plots.html").read_text()
+
+
+def test_a_run_that_raises_is_recorded_and_the_rest_goes_on(tmp_path, capsys):
+    args = ["--families", "model_only", "--instances", "0:1", "--budgets", "5", "--seeds", "0:1",
+            "--methods", "jobs-data-only,random", "--out", str(tmp_path)]  # fmt: skip
+    compare.main(args)
+    out = capsys.readouterr().out
+    assert "no mixture" in out
+    assert "1 runs failed" in out
+    compare.main(args)
+    assert "2 runs, 1 to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bad", [["--methods", "magic"], ["--families", "magic"]])
+def test_unknown_names_are_refused(bad, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        compare.parse(["--out", str(tmp_path), *bad])
+    assert "'magic'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["jobs", "random", "asha", "halving", "gp-ei"])
+@pytest.mark.parametrize("family", ["diverging", "constant", "reports5", "reports60"])
+def test_methods_run_on_any_problem(method, family):
+    problem = make(family, 0).problem
+    trace = simulate(METHODS[method](problem, 5, 0), problem, 5)
+    assert 3 < trace.spent <= 5
+    assert 0 <= trace.regret <= 3
+
+
+def crashing(at):
+    """Everything crashes at t = `at`, unless its learning rate is low."""
+    base = make("mixing_law3", 0).problem
+
+    def curve(config):
+        values = base.curve(config).copy()
+        if config["model"]["lr"] > 3e-4:
+            values[at - 1 :] = np.nan
+        return values
+
+    return Problem("crashing", "eval_loss", curve, base.regret, 0.0, None, 1.0, 25, base.coding)
+
+
+@pytest.mark.parametrize("at", [1, 3, 25])
+def test_crashed_runs_are_not_charged_promoted_or_recommended(at):
+    problem = crashing(at)
+    for rival in (ASHA, SuccessiveHalving):
+        method = rival(problem, 10, 0)
+        trace = simulate(method, problem, 10)
+        ran: list[Run] = list(method.runs.values())
+        assert sum(max(r.values) - r.start for r in ran) == round(trace.spent * 25)
+        assert method.left == 250 - round(trace.spent * 25)
+        assert not [r for r in ran if r.start and not np.isfinite(r.values[r.start])]
+        assert method.recommendation().config["model"]["lr"] <= 3e-4

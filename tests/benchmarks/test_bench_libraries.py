@@ -1,0 +1,108 @@
+"""Rivals that are libraries: optuna and botorch are in the [bench] extra; the others are tested where they import."""
+
+import numpy as np
+import pytest
+
+from benchmarks.box import Box
+from benchmarks.methods import METHODS
+from benchmarks.problems import make
+from benchmarks.rivals_asked import Asked, Wish
+from benchmarks.simulate import Problem, simulate
+from jobs_ray import Mixture, Real, SearchSpace
+
+
+def test_box_draws_uniformly_from_the_simplex_and_within_every_bound():
+    layout = make("mixing_law3", 0).drawn.layout
+    box, space = Box(layout.space()), SearchSpace(layout.space())
+    rng = np.random.default_rng(0)
+
+    def draw():
+        values = {}
+        for d in box.dimensions:
+            u = rng.random()
+            if d.kind == "choice":
+                values[d.name] = d.choices[rng.integers(len(d.choices))]
+            elif d.kind == "int":
+                values[d.name] = int(rng.integers(d.low, d.high + 1))
+            else:
+                values[d.name] = d.low * (d.high / d.low) ** u if d.log else d.low + u * (d.high - d.low)
+        return box.config(values)
+
+    configs = [draw() for _ in range(3000)]
+    for config in configs[:50]:
+        space.encode(config)  # raises on what the core does not accept
+    weights = np.array([list(c["mixture"].values()) for c in configs])
+    np.testing.assert_allclose(weights.sum(1), 1)
+    np.testing.assert_allclose(weights.mean(0), 1 / 3, atol=0.02)
+    np.testing.assert_allclose(weights.var(0), 2 / 9 / 4, atol=0.005)  # Dirichlet(1, 1, 1)
+
+
+def test_box_refuses_what_it_cannot_express():
+    with pytest.raises(ValueError, match="bounds of weights"):
+        Box({"m": Mixture(["a", "b"], min=0.1)})
+
+
+class Scripted(Asked):
+    """Wishes for the given (u, goal) of a space with one dimension."""
+
+    script: tuple[tuple[float, int], ...] = ()
+
+    def __init__(self, problem, budget, seed):
+        super().__init__(problem, budget, seed)
+        self.todo, self.heard = list(self.script), []
+
+    def wish(self):
+        u, goal = self.todo.pop(0) if self.todo else (0.5, 25)
+        return Wish(None, {"v": u}, goal)
+
+    def told(self, wish, cost):
+        self.heard.append((wish.values["v"], wish.goal, cost))
+
+
+class OneNumber:
+    def space(self, scope="all"):
+        return {"v": Real(0.0, 1.0)}
+
+
+def line(c):
+    return c["v"] + 1 / np.arange(1.0, 26.0)
+
+
+def test_longer_runs_resume_and_known_values_are_answered_from_memory():
+    problem = Problem("line", "eval_loss", line, lambda c: c["v"], 0.0, None, 1.0, 25, OneNumber())
+    rival = type("R", (Scripted,), {"script": ((0.2, 5), (0.2, 5), (0.3, 5), (0.2, 25))})(problem, 2, 0)
+    trace = simulate(rival, problem, 2, parallel=1)
+    assert trace.spent == pytest.approx(
+        (5 + 5 + 20) / 25
+    )  # the whole run that it wants next is too much for what is left
+    assert rival.heard[:4] == [(0.2, 5, 0.4), (0.2, 5, 0.4), (0.3, 5, 0.5), (0.2, 25, pytest.approx(0.24))]
+    assert rival.recommendation().config == {"v": 0.2}
+
+
+@pytest.mark.parametrize("method", ["optuna-tpe-hb", "optuna-gp", "botorch-ei", "botorch-ei-seq"])
+def test_libraries_stay_within_the_budget_and_find_something(method):
+    problem = make("diverging", 0).problem
+    trace = simulate(METHODS[method](problem, 5, 1), problem, 5, seed=1)
+    assert 4 < trace.spent <= 5
+    assert trace.regret < 1.0
+
+
+def test_optuna_is_seeded():
+    problem = make("mixing_law3", 0).problem
+    one, two, other = (
+        simulate(METHODS["optuna-tpe-hb"](problem, 5, seed), problem, 5, seed=seed).points for seed in (1, 1, 2)
+    )
+    assert one == two
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("method", "module"),
+    [("smac-mf", "smac"), ("dehb", "dehb"), ("neps-hyperband", "neps"), ("ax", "ax"), ("bohb", "hpbandster")],
+)
+def test_optional_libraries(method, module):
+    pytest.importorskip(module)
+    problem = make("mixing_law3", 0).problem
+    trace = simulate(METHODS[method](problem, 5, 0), problem, 5)
+    assert 3 < trace.spent <= 5
+    assert trace.regret < 3
