@@ -1,59 +1,83 @@
 """What the trials say: a fitted predictor, a prediction for every unfinished run, and the surrogate over both.
 
-A FittedModels is a function of the trials alone; nothing of it is saved. The cache it is given only saves time.
+FittedModels are a function of the trials alone; nothing of them is saved. The cache they are given only saves time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from jobs_ray.models.hooks import HookError, Hooks
 from jobs_ray.models.prediction import FittedPredictor, Predictor
 from jobs_ray.models.predictor import MIN_FULL
 from jobs_ray.models.scale import Scale, choose_scale
-from jobs_ray.models.surrogate import Surrogate, fit_surrogate, informative, winsorised
+from jobs_ray.models.training_points import informative, winsorised
 from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import LearningCurve, Trial, TrialStatus
+
+if TYPE_CHECKING:
+    from jobs_ray.models.surrogate import Fits, Surrogate
 
 MAX_FULL = 100  # full runs that the predictor learns from, the newest: keeps a fit below 0.2 s
 _BATCH = 10  # beyond, one more full run tells little, and each fit means predicting every short run anew
 _FAILED_NOISE = 0.5  # sd of a failed run's stand-in value, in spreads of the values: "bad here", not how bad
+_MAX_FITS = 16
 
 
 @dataclass
 class ModelCache:
-    """Fitted predictors and predictions; may vanish at any time."""
+    """Fitted predictors, predictions and hyperparameters; may vanish at any time.
+
+    `as_fitted`: nothing is to be fitted, what is there must do. So Ray's loop is never held up by a fit: models are
+    fitted by the thread that works on the next suggestion.
+    """
 
     predictor_key: tuple[str, ...] = ()
     predictor: FittedPredictor | None = None
     predictions: dict[str, tuple[LearningCurve, float, float]] = field(default_factory=dict)
+    fits: Fits = field(default_factory=dict)
+    as_fitted: bool = False
 
     def copy(self) -> ModelCache:
-        return ModelCache(self.predictor_key, self.predictor, dict(self.predictions))
+        return replace(self, predictions=dict(self.predictions), fits=dict(self.fits))
+
+    def frozen(self) -> ModelCache:
+        """The same, `as_fitted`."""
+        return replace(self, as_fitted=True)
 
 
 @dataclass(frozen=True)
 class FittedModels:
-    """`values`: what is believed of each trial with a curve, `{trial_id: (mean, stddev)}`, maximised."""
+    """`values`: the final of each trial with a curve as known or predicted, `{trial_id: (mean, stddev)}`, maximised.
+
+    `features`: `n x d` points to the features that the surrogate knows; `best`: on the scale, the best posterior mean
+    among the points observed. No surrogate: nothing was observed, or the user's hook failed.
+    """
 
     scale: Scale
     values: Mapping[str, tuple[float, float]]
-    surrogate: Surrogate | None
-    best: float  # on the scale: the best posterior mean among the points observed
+    features: Callable[[Array], Array]
+    surrogate: Surrogate | None = None
+    best: float = 0.0
 
-    def posterior(self, features: Array) -> tuple[Array, Array]:
-        """Posterior of the final on the scale. Raises RuntimeError when nothing was observed yet."""
+    def posterior(self, X: Array) -> tuple[Array, Array]:
+        """Posterior mean and sd of the final at `m x d`, on the scale. Raises RuntimeError without a surrogate."""
         if self.surrogate is None:
             raise RuntimeError("nothing was observed yet: ask for space-filling points first")
-        return self.surrogate.posterior(features)
+        return self.surrogate.posterior(self.features(X))
 
 
 def fit_predictor(
     space: SearchSpace, trials: Sequence[Trial], predictor: Predictor, max_t: float | None, cache: ModelCache
 ) -> FittedPredictor | None:
     """The predictor learned from the full runs; None while there are fewer than three."""
+    if cache.as_fitted:
+        return cache.predictor
     full = [t for t in trials if t.final is not None and len(t.curve.t) > 1]
     if len(full) > MAX_FULL:
         full = full[: len(full) - len(full) % _BATCH][-MAX_FULL:]
@@ -71,19 +95,34 @@ def fit_predictor(
 def predict(
     space: SearchSpace, trials: Sequence[Trial], predictor: FittedPredictor, cache: ModelCache
 ) -> dict[str, tuple[float, float]]:
-    """Predicted finals `{trial_id: (mean, stddev)}` of unfinished trials with at least one value."""
+    """Predicted finals `{trial_id: (mean, stddev)}` of unfinished trials with at least one value.
+
+    Where nothing may be fitted, from the longest prefix that needs no fit; trials with none are left out.
+    """
     known = cache.predictions
     new = [t for t in trials if t.trial_id not in known or known[t.trial_id][0] is not t.curve]
+    curves = [t.curve for t in new]
+    if cache.as_fitted:
+        ready = [predictor.ready_at(curve.t[-1]) for curve in curves]
+        new = [t for t, at in zip(new, ready, strict=True) if at is not None]
+        curves = [t.curve.up_to(at) for t, at in zip(new, (at for at in ready if at is not None), strict=True)]
+    found = {t.trial_id: known[t.trial_id][1:] for t in trials if t.trial_id in known}
     if new:
-        features = space.features(np.array([t.x for t in new]))
-        prediction = predictor.predict(features, [t.curve for t in new])
+        prediction = predictor.predict(space.features(np.array([t.x for t in new])), curves)
         for trial, mean, stddev in zip(new, prediction.mean.tolist(), prediction.stddev.tolist(), strict=True):
-            known[trial.trial_id] = (trial.curve, mean, stddev)
-    return {t.trial_id: known[t.trial_id][1:] for t in trials}
+            found[trial.trial_id] = mean, stddev
+            if not cache.as_fitted:
+                known[trial.trial_id] = trial.curve, mean, stddev
+    return found
 
 
 def fit_models(
-    space: SearchSpace, trials: Sequence[Trial], predictor: Predictor, max_t: float | None, cache: ModelCache
+    space: SearchSpace,
+    trials: Sequence[Trial],
+    predictor: Predictor,
+    max_t: float | None,
+    cache: ModelCache,
+    hooks: Hooks,
 ) -> FittedModels:
     """Everything that the trials say, with running trials that have no report yet as pending points."""
     promoted = {t.promotes for t in trials if t.promotes and t.curve.value}
@@ -97,8 +136,9 @@ def fit_models(
     else:
         finals, values = _without_predictor(finals, partial)
     values |= {t.trial_id: (t.final, 0.0) for t in finals if t.final is not None}
+    features = space.features if hooks.surrogate is None else space.unit_features
     if not values:
-        return FittedModels(Scale(False), {}, None, 0.0)
+        return FittedModels(Scale(False), {}, features)
     known = [t for t in seen if t.trial_id in values]
     mean, stddev = (np.array([values[t.trial_id][i] for t in known]) for i in (0, 1))
     scale = choose_scale("auto", mean)
@@ -107,14 +147,36 @@ def fit_models(
     noise = np.concatenate([sd**2, np.full(len(failed), (_FAILED_NOISE * spread) ** 2)])
     z = winsorised(np.concatenate([z, np.full(len(failed), float(z.min()))]))
     rows = informative(z)
-    points = [*known, *failed]
-    features = space.features(np.array([points[row].x for row in rows]))
-    surrogate = fit_surrogate(features, z[rows], noise[rows])
-    best = float(surrogate.posterior(features[rows < len(known)])[0].max())
-    pending = [t.x for t in seen if t.running and not t.curve.value]
-    if pending:
-        surrogate = surrogate.with_pending(space.features(np.array(pending)))
-    return FittedModels(scale, values, surrogate, best)
+    points = np.array([t.x for t in (*known, *failed)])[rows]
+    pending = np.array([t.x for t in seen if t.running and not t.curve.value]).reshape(-1, space.dim)
+    models = FittedModels(scale, values, features)
+    try:
+        return _with_surrogate(models, points, z[rows], noise[rows], rows < len(known), pending, cache, hooks)
+    except HookError as error:
+        hooks.complain(error)
+        return models
+
+
+def _with_surrogate(
+    models: FittedModels,
+    points: Array,
+    z: Array,
+    noise: Array,
+    observed: NDArray[np.bool_],
+    pending: Array,
+    cache: ModelCache,
+    hooks: Hooks,
+) -> FittedModels:
+    from jobs_ray.models.surrogate import fit_surrogate  # torch comes here
+
+    while len(cache.fits) > _MAX_FITS:
+        del cache.fits[next(iter(cache.fits))]
+    F = models.features(points)
+    surrogate = fit_surrogate(F, z, noise, hook=hooks.surrogate, fits=cache.fits)
+    best = float(surrogate.posterior(F[observed])[0].max())
+    if len(pending):
+        surrogate = surrogate.with_pending(models.features(pending))
+    return replace(models, surrogate=surrogate, best=best)
 
 
 def _without_predictor(finals: list[Trial], partial: list[Trial]) -> tuple[list[Trial], dict[str, tuple[float, float]]]:

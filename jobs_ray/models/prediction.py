@@ -58,6 +58,9 @@ class FittedPredictor(Protocol):
     def cross_validate(self, t: float) -> CrossValidation | None:
         """Its own leave-one-out error for prefixes that end at `t`; None where it has nothing to go by."""
 
+    def ready_at(self, t: float) -> float | None:
+        """The largest time up to `t` from which a prediction is made at once, without fitting; None without one."""
+
 
 class Predictor(Protocol):
     """Settings of a predictor; fitting changes nothing in it."""
@@ -81,3 +84,6 @@ class LastValuePredictor:
 
     def cross_validate(self, t: float) -> CrossValidation | None:
         return None
+
+    def ready_at(self, t: float) -> float | None:
+        return t

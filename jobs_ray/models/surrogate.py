@@ -1,112 +1,128 @@
-"""The surrogate: one GP over all observations, confirmed finals and predictions alike, with per-observation noise.
+"""The surrogate: one model over all observations, confirmed finals and predictions alike, with per-observation noise.
 
     notation   meaning                                                                       shape
-    F          standardised features (mixtures by the Hellinger distance, choices one-hot)  n x p
+    F          features: standardised for our own model, in [0, 1] for the user's           n x p
     z          final values on their scale, observed or predicted, maximised                n
     noise      variance of each: about 0 for a confirmed final, stddev^2 for a prediction   n
 
-A prediction's uncertainty is data: that is how one GP holds full and short runs (botorch calls it `train_Yvar`).
+A prediction's uncertainty is data (botorch's `train_Yvar`): that is how one GP holds full and short runs.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import MutableMapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+from botorch.models.model import Model
 from numpy.typing import NDArray
+from torch import Tensor
 
-from jobs_ray.models.gp import Array, GaussianProcess, LogNormal, Priors, distance, fit_theta, matern52, standardisation
+from jobs_ray.models.gp import Hyperparameters, LogNormal, Priors
+from jobs_ray.models.hooks import HookError, guarded
+from jobs_ray.models.regression import Regression, fit_regression, marginals, standardisation, tensor
+from jobs_ray.models.threads import one_thread
+from jobs_ray.space import Array
 
-MAX_POINTS = 192  # above, the best half and the newest are kept: one `ask` costs the same at 500 trials and at 5,000
+if TYPE_CHECKING:
+    from jobs_ray.models.hooks import SurrogateHook
+
 _FIT_POINTS = 96  # hyperparameters are fitted on at most so many: four numbers need no more
-_WINSOR = 3.0
-_FIRST = 8  # points that are space-filling at least
-_SHARED = 0.9  # share of a prediction's variance that neighbours have in common
+_GRID = 1.15  # and anew when there are 15 % more points: saves half of the fits and loses nothing
+_LEAST_NOISE = 1e-5  # of a confirmed final, for the user's model: gpytorch rounds 1e-6 up, with a warning
+
+Fits = MutableMapping[bytes, tuple[Hyperparameters, float, float]]
+"""Hyperparameters, centre and scale fitted so far by the data they were fitted to; may vanish at any time."""
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Posterior over the final value. Made by `fit_surrogate`; `with_pending` returns a new one."""
+    """Posterior over the final value. Made by `fit_surrogate`; `with_pending` returns a new one.
 
-    gp: GaussianProcess
-    F: Array
-    z: Array
-    noise: Array
-    centre: float
-    spread: float
+    `observed`: the model of what was observed; `regression.model`: conditioned on what is pending, too.
+    """
 
+    regression: Regression
+    observed: Model
+    hook: SurrogateHook | None = None
+    pending: Tensor | None = None
+
+    @one_thread()
     def posterior(self, F: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of the noise-free final, `(m,)` each, for `m x p` features."""
-        mean, variance = self.gp.predict(F, F)
+        """Mean and standard deviation of the noise-free final, `(m,)` each, for `m x p` features.
+
+        Raises HookError where the user's model raises or answers with numbers that are not finite.
+        """
+        with guarded(self.hook, "the surrogate"):
+            mean, variance = self.regression.predict(F)
+        if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(variance))):
+            raise HookError("the surrogate's posterior is not finite")
         return mean, np.sqrt(variance)
 
+    @one_thread()
     def with_pending(self, F: Array) -> Surrogate:
         """The surrogate as if the pending points had come out at their posterior mean ("kriging believer").
 
         Their variance collapses and their mean stays, so any number of pending trials keeps candidates apart.
-        Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization".
+        Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization". (Log noisy EI instead: worse.)
         """
         if len(F) == 0:
             return self
-        believed = self.posterior(F)[0]
-        features, z = np.vstack([self.F, F]), np.concatenate([self.z, believed])
-        noise = np.concatenate([self.noise, np.zeros(len(F))])
-        gp = GaussianProcess(
-            features, features, z, noise_covariance(features, noise), self.gp.theta, self.centre, self.spread
-        )
-        return Surrogate(gp, features, z, noise, self.centre, self.spread)
+        X, model = tensor(F), self.regression.model
+        with guarded(self.hook, "the surrogate"):
+            mean = tensor(marginals(model, X)[0])[:, None]
+            noise = None if self.hook is None else mean.new_full(mean.shape, _LEAST_NOISE)
+            believed = model.condition_on_observations(X, mean, noise=noise)
+        return replace(self, regression=replace(self.regression, model=believed), pending=X)
 
 
-def fit_surrogate(F: Array, z: Array, noise: Array) -> Surrogate:
-    """Fit on `n x p`, `(n,)`, `(n,)`; n >= 1. What it costs grows with n cubed: see `informative`.
+@one_thread()
+def fit_surrogate(
+    F: Array, z: Array, noise: Array, *, hook: SurrogateHook | None = None, fits: Fits | None = None
+) -> Surrogate:
+    """Fit on `n x p`, `(n,)`, `(n,)`; n >= 1. What it costs grows with n cubed: see `training_points.informative`.
 
-    Raises ValueError on shapes that do not match or non-finite data.
+    Raises ValueError on shapes that do not match or non-finite data, HookError where the user's hook fails.
     """
     if not (len(F) == len(z) == len(noise) and len(z) >= 1):
         raise ValueError(f"expected as many rows as values and noises, got {len(F)}, {len(z)}, {len(noise)}")
     if not (np.all(np.isfinite(F)) and np.all(np.isfinite(z)) and np.all(noise >= 0)):
         raise ValueError("features and values must be finite, noise variances >= 0")
-    centre, spread = standardisation(z)
-    N = noise_covariance(F, noise)
-    every = max(1, math.ceil(len(z) / _FIT_POINTS))
-    rows = np.argsort(-z, kind="stable")[::every]  # spread evenly over the values, so that both ends are represented
-    theta = fit_theta(F[rows], F[rows], (z[rows] - centre) / spread, N[np.ix_(rows, rows)] / spread**2, _priors(F), 30)
-    gp = GaussianProcess(F, F, z, N, theta, centre, spread)
-    return Surrogate(gp, F, z, noise, centre, spread)
+    if hook is not None:
+        centre, scale = standardisation(z)
+        Yvar = np.maximum(noise / scale**2, _LEAST_NOISE)
+        with guarded(hook, "the surrogate"):
+            model = hook(tensor(F), tensor((z - centre) / scale)[:, None], tensor(Yvar)[:, None])
+            if not isinstance(model, Model):
+                raise HookError(f"the surrogate returned a {type(model).__name__}; expected a botorch Model")
+        return Surrogate(Regression(model, centre, scale), model, hook)
+    everything = slice(0, F.shape[1])
+    rows = _fitted_on(z)
+    known = {} if fits is None else fits
+    key = b"".join(np.ascontiguousarray(part[rows]).tobytes() for part in (F, z, noise))
+    if key not in known:
+        fit = fit_regression(
+            F[rows], z[rows], noise[rows], _priors(F), linear=everything, matern=everything, max_iterations=30
+        )
+        known[key] = fit.model.hyperparameters, fit.centre, fit.scale
+    hyperparameters, centre, scale = known[key]
+    regression = fit_regression(
+        F, z, noise, _priors(F), linear=everything, matern=everything,
+        hyperparameters=hyperparameters, centre=centre, scale=scale,
+    )  # fmt: skip
+    return Surrogate(regression, regression.model)
 
 
-def noise_covariance(F: Array, noise: Array) -> Array:
-    """`n x n`: a predictor errs alike for alike configurations, so ten predictions of neighbours are not ten facts.
-
-    Independent errors let the surrogate grow certain of a region from short runs alone, and the search stayed there:
-    regret at C = 10 on the emulator .15 without the correlation, .12 with it (4 seeds x 3 tasks, +-.02).
-    """
-    stddev = np.sqrt(noise)
-    covariance = _SHARED * np.outer(stddev, stddev) * matern52(distance(F, F) / math.sqrt(F.shape[1]))
-    covariance[np.diag_indices_from(covariance)] += (1.0 - _SHARED) * noise
-    return covariance
-
-
-def winsorised(z: Array) -> Array:
-    """Diverged runs of `(n,)` in the order asked pulled in: far below the median says "bad" and no more than that.
-
-    The median of the first points, which fill the space: that of all moves up to the best as the search closes in, and
-    then every value but the best looked alike, the unknown too, and the search never left its first good region.
-    """
-    if len(z) <= 2:
-        return z
-    middle = min(float(np.median(z)), float(np.median(z[: max(_FIRST, len(z) // 4)])))
-    return np.maximum(z, middle - _WINSOR * max(float(np.max(z)) - middle, 1e-12))
-
-
-def informative(z: Array) -> NDArray[np.int64]:
-    """The rows of `(n,)` in the order asked that are worth their cost: the best and the newest, `MAX_POINTS` in all."""
-    if len(z) <= MAX_POINTS:
-        return np.arange(len(z))
-    best = np.argsort(-z, kind="stable")[: MAX_POINTS // 2]
-    rest = np.setdiff1d(np.arange(len(z)), best)
-    return np.sort(np.concatenate([best, rest[-(MAX_POINTS - len(best)) :]]))
+def _fitted_on(z: Array) -> NDArray[np.int64]:
+    """Rows for the hyperparameters: the first m, m on a grid, so that one more trial seldom means a fit; at most
+    `_FIT_POINTS` of them, spread evenly over the values, so that both ends are represented."""
+    m = 1
+    while m < len(z) and math.ceil(_GRID * m) <= len(z):
+        m = math.ceil(_GRID * m)
+    every = max(1, math.ceil(m / _FIT_POINTS))
+    return np.sort(np.argsort(-z[:m], kind="stable")[::every])
 
 
 def _priors(F: Array) -> Priors:

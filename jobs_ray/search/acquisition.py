@@ -1,23 +1,31 @@
-"""Log expected improvement, and its maximum over mixed dimensions and the simplex.
+"""Log expected improvement, and the maximum of an acquisition function over mixed dimensions and the simplex.
 
     log EI(x) = log E max(f(x) - best, 0),  f(x) ~ Normal(mean, stddev^2)
 
-in the numerically stable form of Ament et al. 2023, "Unexpected Improvements to Expected Improvement" (section 4.1):
+by botorch, in the numerically stable form of Ament et al. 2023, "Unexpected Improvements to Expected Improvement":
 plain EI is flat zero far from the best, its logarithm still tells up from down.
 
 The maximiser samples: space-filling points, then rounds of moves around the best ones. Every move ends in
 `SearchSpace.snap`, so a candidate is always valid and a mixture never leaves its simplex; no gradient is needed, and
-integers, choices and conditional parameters need no special case.
+integers, choices and conditional parameters need no special case. (botorch's optimize_acqf_mixed_alternating takes
+seconds a suggestion; polishing our candidates by its gradients brought nothing.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import numpy as np
 from scipy.spatial import KDTree
-from scipy.special import erfcx, log_ndtr
 
-from jobs_ray.models.surrogate import Surrogate
+from jobs_ray.models.fitting import FittedModels
+from jobs_ray.models.hooks import HookError, Hooks, guarded
 from jobs_ray.space import Array, Categorical, Integer, Mixture, SearchSpace
+
+if TYPE_CHECKING:
+    from botorch.acquisition import AcquisitionFunction
 
 LEARN_SPARSITY = 0.1
 """Space-filling mixtures are drawn from a Dirichlet of this share of their concentration: most weight on one or two
@@ -29,34 +37,51 @@ _ROUNDS = 4
 _PARENTS = 10
 _CHILDREN = 24  # moves of each parent in a round
 _SAME = 1e-6  # distance below which two points are one
-_LOG_SQRT_2PI = 0.5 * np.log(2.0 * np.pi)
 
 
-def log_expected_improvement(mean: Array, stddev: Array, best: float) -> Array:
-    """`(m,)` means and standard deviations -> `(m,)` logarithms of the expected improvement over `best`."""
-    stddev = np.maximum(stddev, 1e-12)
-    return np.asarray(_log_h((mean - best) / stddev) + np.log(stddev))
+Score: TypeAlias = Callable[[Array], Array]
+"""Points `n x d` to the value `(n,)` of an acquisition function there."""
 
 
-def _log_h(u: Array) -> Array:
-    """log(phi(u) + u Phi(u)), stable for u -> -infinity."""
-    result = np.empty_like(u)
-    high = u > -1.0
-    a = u[high]
-    result[high] = np.log(np.exp(-0.5 * a * a - _LOG_SQRT_2PI) + a * np.exp(log_ndtr(a)))
-    b = u[~high]
-    # phi + u Phi = phi (1 + u Phi / phi);  Phi / phi = sqrt(pi / 2) erfcx(-u / sqrt 2)
-    ratio = 1.0 + b * np.sqrt(np.pi / 2.0) * erfcx(-b / np.sqrt(2.0))
-    far = b < -1e3  # the ratio cancels to 0: its expansion is 1 / u^2
-    ratio = np.where(far, 1.0 / np.square(b), np.maximum(ratio, 1e-300))
-    result[~high] = -0.5 * b * b - _LOG_SQRT_2PI + np.log(ratio)
-    return result
+def acquisition(models: FittedModels, hooks: Hooks, best: float | None = None) -> Score:
+    """The acquisition function over points. Its score raises HookError where a hook of the user's fails.
+
+    best: what is to be improved, on the scale; the best posterior mean unless given. Given, it is log EI always.
+    Raises RuntimeError without a surrogate.
+    """
+    from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement  # torch is there: a surrogate is
+
+    surrogate = models.surrogate
+    if surrogate is None:
+        raise RuntimeError("nothing was observed yet: ask for space-filling points first")
+    regression, hook = surrogate.regression, hooks.acquisition if best is None else None
+    best_f = ((models.best if best is None else best) - regression.centre) / regression.scale
+    if hook is None:
+        function = LogExpectedImprovement(regression.model, best_f=best_f)
+    else:
+        with guarded(hook, "the acquisition function"):
+            function = hook(surrogate.observed, best_f, surrogate.pending)
+            if not isinstance(function, AcquisitionFunction):
+                raise HookError(f"the acquisition hook returned a {type(function).__name__}, no AcquisitionFunction")
+    return partial(_values, function, models, hook or hooks.surrogate)
 
 
-def maximise(
-    space: SearchSpace, surrogate: Surrogate, best: float, good: Array, avoid: Array, rng: np.random.Generator
-) -> Array:
-    """The point `(d,)` with the largest log EI found.
+def _values(function: AcquisitionFunction, models: FittedModels, hook: Any, X: Array) -> Array:
+    from jobs_ray.models.regression import evaluate
+
+    with guarded(hook, "the acquisition function on"):
+        values = evaluate(function, models.features(X))
+        if hook is not None and (values.shape != (len(X),) or np.any(np.isnan(values))):
+            raise HookError(
+                f"the acquisition function gave values of shape {values.shape} for {len(X)} points"
+                if values.shape != (len(X),)
+                else "the acquisition function gave NaN"
+            )
+    return values
+
+
+def maximise(space: SearchSpace, score: Score, good: Array, avoid: Array, rng: np.random.Generator) -> Array:
+    """The point `(d,)` with the largest score found.
 
     `good`: `g x d` good points known, whose neighbourhood is searched too. `avoid`: `n x d` points asked before; one
     is only repeated when nothing else was found (a small finite space).
@@ -65,27 +90,21 @@ def maximise(
     if len(good):
         X = np.vstack([X, _moves(space, np.repeat(good, _CHILDREN, axis=0), rng, 0.3)])
     asked = KDTree(avoid) if len(avoid) else None
-    score = _score(space, surrogate, best, X, asked)
+    found = _score(score, X, asked)
     for round_ in range(_ROUNDS):
-        top = np.argsort(-score, kind="stable")[:_PARENTS]
+        top = np.argsort(-found, kind="stable")[:_PARENTS]
         children = _moves(space, np.repeat(X[top], _CHILDREN, axis=0), rng, 0.3 * 0.5**round_)
         X = np.vstack([X[top], children])
-        score = np.concatenate([score[top], _score(space, surrogate, best, children, asked)])
-    return np.asarray(X[int(np.argmax(score))])
+        found = np.concatenate([found[top], _score(score, children, asked)])
+    return np.asarray(X[int(np.argmax(found))])
 
 
-def best_of(space: SearchSpace, surrogate: Surrogate, best: float, X: Array) -> Array:
-    """The row of `X` (`m x d`) with the largest log EI."""
-    score = log_expected_improvement(*surrogate.posterior(space.features(X)), best)
-    return np.asarray(X[int(np.argmax(score))])
-
-
-def _score(space: SearchSpace, surrogate: Surrogate, best: float, X: Array, asked: KDTree | None) -> Array:
-    score = log_expected_improvement(*surrogate.posterior(space.features(X)), best)
+def _score(score: Score, X: Array, asked: KDTree | None) -> Array:
+    values = score(X)
     if asked is not None:
         nearest, _ = asked.query(X, distance_upper_bound=_SAME)  # infinite when there is none so near
-        score = np.where(np.isfinite(nearest), score - 1e6, score)
-    return score
+        values = np.where(np.isfinite(nearest), values - 1e6, values)
+    return values
 
 
 def _moves(space: SearchSpace, X: Array, rng: np.random.Generator, step: float) -> Array:

@@ -11,9 +11,10 @@ from heapq import nlargest
 import numpy as np
 
 from jobs_ray.models.fitting import FittedModels, ModelCache, fit_models, fit_predictor
+from jobs_ray.models.hooks import HookError, Hooks
 from jobs_ray.models.prediction import Predictor
-from jobs_ray.models.surrogate import MAX_POINTS
-from jobs_ray.search.acquisition import LEARN_SPARSITY, best_of, log_expected_improvement, maximise
+from jobs_ray.models.training_points import MAX_POINTS
+from jobs_ray.search.acquisition import LEARN_SPARSITY, acquisition, maximise
 from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 
@@ -37,6 +38,7 @@ class CandidateGenerator:
 
     space: SearchSpace
     predictor: Predictor
+    hooks: Hooks
     points: Array
     candidates: Array | None
     seed: int
@@ -71,12 +73,21 @@ class CandidateGenerator:
             return max(rivals, key=lambda t: t.curve.value[-1])
         models = self._models()
         rivals = nlargest(MAX_POINTS, rivals, key=lambda t: models.values[t.trial_id][0])
-        mean, stddev = models.posterior(self.space.features(np.array([t.x for t in rivals])))
+        try:
+            return rivals[int(np.argmax(self._promise(models, np.array([t.x for t in rivals]))))]
+        except HookError as error:
+            self.hooks.complain(error)
+            return rivals[0]
+
+    def _promise(self, models: FittedModels, X: Array) -> Array:
+        """What is compared to promote one of `n x d`: log EI over the best confirmed final."""
+        if models.surrogate is None:
+            raise HookError("the surrogate failed: the largest predicted final is promoted")
         finals = [t.final for t in self.trials if t.final is not None]
         if not finals:
-            return rivals[int(np.argmax(mean))]
+            return models.posterior(X)[0]
         incumbent = float(models.scale.forward(np.array([max(finals)]))[0])
-        return rivals[int(np.argmax(log_expected_improvement(mean, stddev, incumbent)))]
+        return acquisition(models, self.hooks, incumbent)(X)
 
     def _space_filling(self) -> Array:
         if self.candidates is not None:
@@ -88,14 +99,20 @@ class CandidateGenerator:
         return np.asarray(self.space.sample(1, self._rng())[0])
 
     def _by_improvement(self) -> Array:
-        models, space = self._models(), self.space
+        models = self._models()
         if models.surrogate is None:
             return self._space_filling()
-        if self.candidates is not None:
-            return best_of(space, models.surrogate, models.best, self._free_candidates())
-        X = np.array([t.x for t in self.table.values()])
-        good = nlargest(_GOOD, self.trials, key=lambda t: models.values.get(t.trial_id, (-math.inf,))[0])
-        return maximise(space, models.surrogate, models.best, np.array([t.x for t in good]), X, self._rng())
+        try:
+            score = acquisition(models, self.hooks)
+            if self.candidates is not None:
+                free = self._free_candidates()
+                return np.asarray(free[int(np.argmax(score(free)))])
+            X = np.array([t.x for t in self.table.values()])
+            good = nlargest(_GOOD, self.trials, key=lambda t: models.values.get(t.trial_id, (-math.inf,))[0])
+            return maximise(self.space, score, np.array([t.x for t in good]), X, self._rng())
+        except HookError as error:
+            self.hooks.complain(error)
+            return self._space_filling()
 
     def _free_candidates(self) -> Array:
         candidates = self.candidates
@@ -111,7 +128,7 @@ class CandidateGenerator:
         return fit_predictor(self.space, self.trials, self.predictor, self.max_t, self.cache) is not None
 
     def _models(self) -> FittedModels:
-        return fit_models(self.space, self.trials, self.predictor, self.max_t, self.cache)
+        return fit_models(self.space, self.trials, self.predictor, self.max_t, self.cache, self.hooks)
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, 1 + self.asked])

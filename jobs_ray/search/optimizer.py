@@ -12,27 +12,31 @@ A decision is a function of (settings, trials, seed, ask-counter): `propose` cha
 from __future__ import annotations
 
 import copy
+import importlib
 import math
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from jobs_ray.models.fitting import ModelCache, predict
+from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
-from jobs_ray.models.threads import one_blas_thread
 from jobs_ray.search.budget import Budget, ledger
 from jobs_ray.search.policy import Policy
-from jobs_ray.search.progress import horizon, search_progress
+from jobs_ray.search.progress import horizon, search_progress, validated
 from jobs_ray.search.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
 from jobs_ray.search.summary import summarise
 from jobs_ray.space import SearchSpace
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 from jobs_ray.trials.records import from_state, to_state
+
+if TYPE_CHECKING:
+    from jobs_ray.models.hooks import AcquisitionHook, SurrogateHook
 
 __all__ = ["FINISHED", "Decision", "JoBSOptimizer", "Phase", "Recommendation", "Suggestion"]
 
@@ -54,6 +58,8 @@ class JoBSOptimizer:
         num_confirm: promotions after LEARN, or "auto".
         points_to_evaluate: configurations to try first.
         candidates: when given, only these configurations are ever asked for.
+        predictor: replaces the predictor of final values.
+        surrogate, acquisition: the user's own BoTorch model and acquisition function (see models/hooks.py).
         resume: a promotion resumes its short run (the caller has its checkpoint) and is charged the rest only.
         extend: a running short run that already looks best may go on to the end on the spot.
         seed: None draws one; it is kept in the state.
@@ -77,6 +83,8 @@ class JoBSOptimizer:
         points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
         candidates: Sequence[Mapping[str, Any]] | None = None,
         predictor: Predictor | None = None,
+        surrogate: SurrogateHook | None = None,
+        acquisition: AcquisitionHook | None = None,
         resume: bool = False,
         extend: bool = True,
         seed: int | None = None,
@@ -87,6 +95,7 @@ class JoBSOptimizer:
         self._policy = Policy(
             self.space,
             ScalingLawPredictor() if predictor is None else predictor,
+            Hooks(surrogate, acquisition),
             np.array([self.space.encode(point) for point in points_to_evaluate or ()]).reshape(-1, self.space.dim),
             None if candidates is None else np.array([self.space.encode(c) for c in candidates]),
         )
@@ -111,7 +120,6 @@ class JoBSOptimizer:
             self.accept(trial_id, suggestion)
         return suggestion
 
-    @one_blas_thread()
     def propose(self, *, full: bool = False, quick: bool = False) -> Suggestion | _Finished | None:
         """What `ask` would answer, changing nothing. `quick=True`: no model, a space-filling point at once."""
         action = self._policy.decide(self.settings, self._trials, self._asked, self._cache, full=full, quick=quick)
@@ -161,12 +169,14 @@ class JoBSOptimizer:
 
     # -- observing ------------------------------------------------------------------------------------------------
 
-    @one_blas_thread()
-    def report(self, trial_id: str, t: float, value: float | None, *, restarted: bool = False) -> Decision:
+    def report(
+        self, trial_id: str, t: float, value: float | None, *, restarted: bool = False, fit: bool = True
+    ) -> Decision:
         """One evaluation at `t` (> 0). NaN, infinite or None: a failed observation. Never raises on a bad value.
 
         Idempotent by `(trial_id, t)`; unknown trials and times that are no positive number are ignored.
         `restarted=True`: the first report since the trial was started anew, charged even at a `t` reported before.
+        `fit=False`: answered at once, by the models as last fitted (by a fork's `propose`, say).
         """
         trial = self._trials.get(trial_id)
         if trial is None or not _is_number(t) or t <= 0:
@@ -177,7 +187,7 @@ class JoBSOptimizer:
         source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
         trial = trial.report(float(t), number, source, restarted=restarted)
         self._trials.put(trial)
-        stop, grant = self._policy.after_report(self.settings, trial, self._trials, self._cache)
+        stop, grant = self._policy.after_report(self.settings, trial, self._trials, self._known(fit))
         if grant != trial.grant:
             self._trials.put(replace(trial, grant=grant, phase=Phase.CONFIRM))
         return Decision.STOP if stop else Decision.CONTINUE
@@ -240,16 +250,17 @@ class JoBSOptimizer:
         latest = next(self._trials.newest(), None)
         return latest.phase if latest else Phase.LEARN
 
-    @one_blas_thread()
-    def prediction(self, trial_id: str) -> Prediction | None:
-        """Predicted final of a trial, in the user's sign, by the predictor as last fitted; None without one."""
+    def prediction(self, trial_id: str, *, fit: bool = True) -> Prediction | None:
+        """Predicted final of a trial, in the user's sign, by the predictor as last fitted; None without one.
+
+        `fit=False`: from the longest prefix of its curve for which nothing has to be fitted; None without one.
+        """
         trial, predictor = self._trials.get(trial_id), self._cache.predictor
         if trial is None or predictor is None or not trial.curve.value:
             return None
-        mean, stddev = predict(self.space, [trial], predictor, self._cache)[trial_id]
-        return Prediction(np.array([self.settings.sign * mean]), np.array([stddev]))
+        found = predict(self.space, [trial], predictor, self._known(fit)).get(trial_id)
+        return found and Prediction(np.array([self.settings.sign * found[0]]), np.array([found[1]]))
 
-    @one_blas_thread()
     def recommendation(self) -> Recommendation | None:
         """The best confirmed configuration; before any is confirmed the best predicted one; None without values."""
         found = self._policy.recommend(self.settings, self._trials, self._cache)
@@ -259,20 +270,24 @@ class JoBSOptimizer:
         config = self._own(trial.config)
         return Recommendation(config, self.settings.sign * mean, stddev, trial.final is not None, trial.trial_id)
 
-    @one_blas_thread()
-    def plan(self) -> dict[str, Any] | None:
-        """The split of the budget as it stands, plain data; None while the length of a full run is unknown."""
+    def plan(self, *, fit: bool = True) -> dict[str, Any] | None:
+        """The split of the budget as it stands, plain data; None while the length of a full run is unknown.
+
+        `fit=False`: by the models as last fitted.
+        """
         if self.max_t is None:
             return None
         policy = self._policy
-        now = search_progress(policy.space, policy.predictor, self.settings, self._trials, self.max_t, self._cache)
+        now = search_progress(policy.space, policy.predictor, self.settings, self._trials, self.max_t, self._known(fit))
         return {"max_t": now.max_t, "short_t": now.short_t, **vars(now.plan)}
 
-    @one_blas_thread()
-    def predictor_quality(self) -> dict[str, Any] | None:
-        """Leave-one-out accuracy of the predictor as last fitted, at short_t; None without one."""
-        plan, predictor = self.plan(), self._cache.predictor
-        quality = predictor.cross_validate(plan["short_t"]) if plan and predictor else None
+    def predictor_quality(self, *, fit: bool = True) -> dict[str, Any] | None:
+        """Leave-one-out accuracy of the predictor as last fitted, at short_t; None without one.
+
+        `fit=False`: None, too, where that would take a fit.
+        """
+        plan, predictor = self.plan(fit=fit), self._cache.predictor
+        quality = validated(predictor, plan["short_t"], not fit) if plan and predictor else None
         return None if quality is None else dict(vars(quality))
 
     def summary(self) -> dict[str, Any]:
@@ -312,7 +327,16 @@ class JoBSOptimizer:
         """Take over what `fork` has fitted; it only saves time."""
         self._cache = fork._cache.copy()
 
+    def warm_up(self) -> None:
+        """Imports what the models need (torch: a second or more), for a thread with nothing else to do."""
+        importlib.import_module("jobs_ray.models.surrogate")
+        importlib.import_module("jobs_ray.models.heads")
+        importlib.import_module("botorch.acquisition")
+
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _known(self, fit: bool) -> ModelCache:
+        return self._cache if fit else self._cache.frozen()
 
     def _own(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A copy that shares no container with anybody; constants of the space are the space's."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
+from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Predictor
 from jobs_ray.search.budget import ledger
 from jobs_ray.search.generator import Action, CandidateGenerator, promotable
@@ -24,6 +25,7 @@ class Policy:
 
     space: SearchSpace
     predictor: Predictor
+    hooks: Hooks
     points: Array
     candidates: Array | None
 
@@ -38,8 +40,9 @@ class Policy:
             return wait
         max_t = horizon(settings, trials)
         generator = CandidateGenerator(
-            self.space, self.predictor, self.points, self.candidates, settings.seed, max_t, trials, asked, cache, quick
-        )
+            self.space, self.predictor, self.hooks, self.points, self.candidates, settings.seed, max_t, trials, asked,
+            cache, quick,
+        )  # fmt: skip
         if full or max_t is None or short_length(settings, max_t) >= max_t:
             money = ledger(trials, settings.budget, max_t)
             learning = asked < max(_RANDOM_FULL, len(self.points))
@@ -111,9 +114,9 @@ class Policy:
             return False
         rivals = [t for t in promotable(rows) if t.trial_id != trial.trial_id]
         values = predict(self.space, [trial, *rivals], predictor, cache)
+        own = values.pop(trial.trial_id, None)
         finals = [t.final for t in rows if t.final is not None]
-        own = values[trial.trial_id][0]
-        return own > max([*finals, *(values[t.trial_id][0] for t in rivals)])
+        return own is not None and own[0] > max([*finals, *(mean for mean, _ in values.values())])
 
     def recommend(self, settings: Settings, trials: TrialTable, cache: ModelCache) -> tuple[Trial, float, float] | None:
         """(trial, mean, stddev), maximised: the best confirmed, else the best predicted, else None."""
@@ -122,7 +125,7 @@ class Policy:
             final, best = max(confirmed, key=lambda pair: pair[0])
             return best, final, 0.0
         rows = list(trials.values())
-        models = fit_models(self.space, rows, self.predictor, horizon(settings, trials), cache)
+        models = fit_models(self.space, rows, self.predictor, horizon(settings, trials), cache, self.hooks)
         if not models.values:
             return None
         name = max(models.values, key=lambda trial_id: models.values[trial_id][0])

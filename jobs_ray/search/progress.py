@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from jobs_ray.models.fitting import ModelCache, fit_predictor
-from jobs_ray.models.prediction import FittedPredictor, Predictor
+from jobs_ray.models.prediction import CrossValidation, FittedPredictor, Predictor
 from jobs_ray.search.budget import Allocation, Budget, allocate, first_short_t, ledger
 from jobs_ray.search.settings import Settings
 from jobs_ray.space import SearchSpace
@@ -64,15 +64,20 @@ def short_length(settings: Settings, max_t: float) -> float:
     return min(first_short_t(max_t, settings.budget) if settings.short_t == "auto" else settings.short_t, max_t)
 
 
-def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float) -> float:
+def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float, as_fitted: bool) -> float:
     """Doubled, up to half a full run, while the predictor's own leave-one-out R2 says such prefixes tell nothing."""
     if predictor is None:
         return short_t
-    quality = predictor.cross_validate(short_t)
+    quality = validated(predictor, short_t, as_fitted)
     while quality and quality.n >= JUDGED and quality.r2 <= 0.0 and 2.0 * short_t <= max_t / 2.0:
         short_t *= 2.0
-        quality = predictor.cross_validate(short_t)
+        quality = validated(predictor, short_t, as_fitted)
     return short_t
+
+
+def validated(predictor: FittedPredictor, t: float, as_fitted: bool) -> CrossValidation | None:
+    """The predictor's leave-one-out quality at `t`; None where it would take a fit and none is allowed."""
+    return None if as_fitted and predictor.ready_at(t) != t else predictor.cross_validate(t)
 
 
 def trials_left(settings: Settings, trials: TrialTable) -> float:
@@ -89,7 +94,7 @@ def search_progress(
     short_t = short_length(settings, max_t)
     if settings.short_t == "auto":
         fitted = fit_predictor(space, trials.recalled(), predictor, max_t, cache)
-        short_t = _long_enough(fitted, short_t, max_t)
+        short_t = _long_enough(fitted, short_t, max_t, cache.as_fitted)
     short_cost = short_t / max_t
     promotion_cost = 1.0 - short_cost if settings.resume and short_t < max_t else 1.0
     plan = allocate(

@@ -126,12 +126,16 @@ class SearchSpace:
         mixture counts alike before any data is seen.
         """
         centre, spread = self._standard
-        return (self._raw_features(X) - centre) / spread
+        return (self.unit_features(X) - centre) / spread
+
+    def unit_features(self, X: Array) -> Array:
+        """The same before they are standardised: `n x p` in `[0, 1]`, as BoTorch's own models expect inputs."""
+        return np.hstack([b.parameter.features(X[:, b.columns]) for b in self.blocks])
 
     @cached_property
     def _standard(self) -> tuple[Array, Array]:
         """Centre and spread of each feature: of a fixed sample, so bounds and conditions are accounted for."""
-        F = self._raw_features(self.sample(1024, np.random.default_rng(0)))
+        F = self.unit_features(self.sample(1024, np.random.default_rng(0)))
         spread: list[float] = []
         for block in self.blocks:
             width = block.parameter.features(np.zeros((1, block.parameter.width))).shape[1]
@@ -141,9 +145,6 @@ class SearchSpace:
             else:
                 spread.extend(columns.std(axis=0).tolist())
         return F.mean(axis=0), np.where(np.array(spread) > 1e-9, spread, 1.0)
-
-    def _raw_features(self, X: Array) -> Array:
-        return np.hstack([b.parameter.features(X[:, b.columns]) for b in self.blocks])
 
     def sample(self, n: int, rng: np.random.Generator, *, sparsity: float = 1.0) -> Array:
         """`n x d` valid points: scrambled Sobol for the box, Dirichlet on the simplex within its bounds.

@@ -90,7 +90,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         flat = flatten_dict(result)
         decision = session.record(trial.trial_id, flat)
         # nothing acts on the prediction of a run that nobody can stop, and it would cost Ray's loop 5 to 20 ms
-        prediction = session.core.prediction(trial.trial_id) if searcher.can_stop else None
+        prediction = session.core.prediction(trial.trial_id, fit=False) if searcher.can_stop else None
         phase = session.phase_of(trial.trial_id)
         result["jobs/phase"] = phase.value
         result["jobs/phase_number"] = _PHASES.index(phase)
@@ -108,7 +108,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         ended = searcher.session.core.trials.get(trial.trial_id)
         if ended is None or not ended.completed:  # only a full run changes the answer, and asking takes milliseconds
             return
-        quality = searcher.session.core.predictor_quality()
+        quality = searcher.session.core.predictor_quality(fit=False)
         if quality is not None and quality["n"] >= JUDGED and quality["r2"] <= 0.0:
             self._doubted = True
             self._print(f"JoBS: {preflight.no_prediction(quality)}")
@@ -136,7 +136,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
             return
         self._first_trial = trial_id
         reading = searcher.session.reading(trial_id, result)
-        plan = searcher.session.core.plan()
+        plan = searcher.session.core.plan(fit=False)
         if reading is None or plan is None:
             return
         short_t = plan["short_t"]
@@ -155,7 +155,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
 
 def _plan(searcher: JoBSSearcher) -> str:
     core = searcher.session.core
-    plan, total = core.plan(), core.budget.total
+    plan, total = core.plan(fit=False), core.budget.total
     if not searcher.can_stop:
         return (
             "JoBS: every trial runs to its own end; scheduler=JoBSScheduler() in tune.TuneConfig would stop most "

@@ -87,7 +87,7 @@ class Session:
             return Decision.CONTINUE
         if found := self.reader.checkpoint(trial_id, result):
             self._checkpoints[trial_id] = found
-        decision = self.core.report(trial_id, *reading, restarted=self._restarted(trial_id, result))
+        decision = self.core.report(trial_id, *reading, restarted=self._restarted(trial_id, result), fit=False)
         if decision is Decision.STOP and self.settings.steps_key is not None:
             return self._past_its_steps(trial_id, reading[0])
         return decision
