@@ -73,7 +73,10 @@ def saved(storage: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("phase", ["learn", "search", "confirm"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("phase", [pytest.param("learn", marks=SLOW), "search", pytest.param("confirm", marks=SLOW)])
 def test_restored_after_kill_9(cluster: str, tmp_path: Path, unbroken: list[dict[str, Any]], phase: str) -> None:
     before = kill_in_phase(cluster, tmp_path, phase)
     assert recommend(tmp_path / "run") is not None  # the process that ran it is gone
