@@ -24,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def own_ray() -> Iterator[None]:
+def own_ray(no_ray: None) -> Iterator[None]:
     here = str(Path(__file__).parents[2])
     ray.init(
         "local", num_cpus=2, include_dashboard=True, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": here}}

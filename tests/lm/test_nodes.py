@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +27,9 @@ pytestmark = pytest.mark.filterwarnings(
 SPREAD = ScalingConfig(num_workers=2, placement_strategy="STRICT_SPREAD")
 
 
-@pytest.fixture(scope="module")
-def two_nodes() -> Iterator[Cluster]:
-    environment = {
-        "PYTHONPATH": f"{Path(__file__).parents[2]}:{Path(__file__).parent}",
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    }
-    with socket.socket() as free:  # Cluster takes the default port for granted; other Rays may run here
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    head = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": port}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": environment})
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+@pytest.fixture
+def two_nodes(cluster: Cluster) -> Cluster:
+    return cluster
 
 
 def _train_and_tell(arguments: dict[str, Any]) -> None:
@@ -88,6 +71,7 @@ def test_gradients_are_synchronised_across_nodes(
     assert (end - both).norm() < 0.01 * (end - start).norm()
 
 
+@pytest.mark.slow
 def test_a_dead_worker_fails_its_trial_and_frees_its_place(
     two_nodes: Cluster, make_task: Callable[..., Task], tmp_path: Path
 ) -> None:

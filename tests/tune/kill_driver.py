@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
-from tune_trainables import STEPS, Class, half
+from tune_trainables import STEPS, Paced, half
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
 
 TRIALS = 16
 
 
-def tuner(storage: str, sleep: float) -> Any:
-    """One trial at a time; nothing but the number of trials ends the search."""
+def tuner(storage: str) -> Any:
+    """One trial at a time; nothing but the number of trials ends the search. Slow while `slow` lies in the storage."""
     return tune.Tuner(
-        half(Class),
-        param_space={"x": tune.uniform(0.0, 1.0), "y": tune.choice(["a", "b"]), "sleep": sleep},
+        half(Paced),
+        param_space={"x": tune.uniform(0.0, 1.0), "y": tune.choice(["a", "b"]), "slow_while": f"{storage}/slow"},
         tune_config=tune.TuneConfig(
             metric="loss",
             mode="min",
@@ -39,4 +40,5 @@ def tuner(storage: str, sleep: float) -> Any:
 
 if __name__ == "__main__":
     ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
-    tuner(sys.argv[2], sleep=0.1).fit()
+    Path(sys.argv[2], "slow").touch()
+    tuner(sys.argv[2]).fit()

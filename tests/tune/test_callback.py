@@ -127,7 +127,14 @@ class Tens(Class):
 
 
 def test_without_a_scheduler_it_says_once_what_would_save(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(half(Class), SPACE | {"steps": 1}, JoBSSearcher(seed=0), num_samples=2, reuse_actors=True)
+    fit(
+        half(Class),
+        SPACE | {"steps": 1},
+        JoBSSearcher(seed=0),
+        num_samples=2,
+        max_concurrent_trials=1,
+        reuse_actors=True,
+    )
     assert capsys.readouterr().out.count("scheduler=JoBSScheduler() in tune.TuneConfig would stop") == 1
 
 

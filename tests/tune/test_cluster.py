@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 def test_a_killed_node_costs_what_was_trained_and_nothing_else(tmp_path: Path) -> None:
     driver = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("cluster_driver.py")), str(tmp_path)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -15,27 +15,52 @@ from jobs_ray import JoBSScheduler, JoBSSearcher
 SPACE = {"x": tune.uniform(0.0, 1.0), "deep": {"n": tune.randint(1, 4)}, "fixed": [1, "a"]}
 
 
-# every combination; a function needs a new actor for each trial, so most of its combinations run by `make slow`
-QUICK = {(True, 1, "min"), (False, 8, "max")}
-MATRIX = [
-    pytest.param(
-        trainable,
-        *case,
-        marks=[pytest.mark.slow] if trainable is function and case not in QUICK else [],
-        id=f"{name}-{case}",
-    )
-    for name, trainable in (("function", function), ("class", Class))
-    for case in itertools.product([False, True], [1, 8, None], ["min", "max"])
+CHOICES: dict[str, list[Any]] = {
+    "trainable": [function, Class],
+    "scheduled": [False, True],
+    "concurrent": [1, 8, None],
+    "mode": ["min", "max"],
+}
+# every two choices of different kinds meet in one of these
+PAIRWISE: list[tuple[Any, ...]] = [
+    (function, True, 1, "min"),
+    (function, False, 8, "max"),
+    (function, True, None, "max"),
+    (Class, False, 1, "max"),
+    (Class, True, 8, "min"),
+    (Class, False, None, "min"),
 ]
+FEW, MANY = 10, 20
 
 
-@pytest.mark.parametrize(("trainable", "scheduled", "concurrent", "mode"), MATRIX)
+def name_of(case: tuple[Any, ...]) -> str:
+    return "-".join(str(getattr(choice, "__name__", choice)) for choice in case)
+
+
+def test_pairwise_means_every_pair() -> None:
+    def pairs(cases: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+        return {pair for case in cases for pair in itertools.combinations(enumerate(case), 2)}
+
+    assert pairs(PAIRWISE) == pairs(itertools.product(*CHOICES.values()))
+
+
+@pytest.mark.parametrize(
+    ("trainable", "scheduled", "concurrent", "mode", "trials"),
+    [
+        *(pytest.param(*case, FEW, id=f"{name_of(case)}-{FEW}") for case in PAIRWISE),
+        *(
+            pytest.param(*case, MANY, id=f"{name_of(case)}-{MANY}", marks=pytest.mark.slow)
+            for case in itertools.product(*CHOICES.values())
+        ),
+    ],
+)
 def test_runs_to_the_end(
     fit: Callable[..., tune.ResultGrid],
     trainable: Any,
     scheduled: bool,
     concurrent: int | None,
     mode: str,
+    trials: int,
 ) -> None:
     searcher = JoBSSearcher(max_t=STEPS, seed=0) if scheduled else JoBSSearcher()
     results = fit(
@@ -45,11 +70,11 @@ def test_runs_to_the_end(
         JoBSScheduler() if scheduled else None,
         metric="loss" if mode == "min" else "score",
         mode=mode,
-        num_samples=20,
+        num_samples=trials,
         max_concurrent_trials=concurrent,
         reuse_actors=trainable is Class,
     )
-    assert len(results) == 20
+    assert len(results) == trials
     assert not results.errors
     lengths = sorted(result.metrics["training_iteration"] for result in results)
     assert lengths[-1] == STEPS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from kill_driver import TRIALS, tuner
 from ray import tune
-from tune_trainables import STEPS, Class, half
+from tune_trainables import STEPS, Paced, half
 
 from jobs_ray import recommend
 from jobs_ray.trials import StateError
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def unbroken(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The trials of the same search, run without interruption."""
     storage = tmp_path_factory.mktemp("unbroken")
-    tuner(str(storage), sleep=0.0).fit()
+    tuner(str(storage)).fit()
     rows = load_session(storage / "run").report()["trials"]
     assert len(rows) == TRIALS
     assert {row["phase"] for row in rows} == {"learn", "search", "confirm"}
@@ -37,7 +37,7 @@ def unbroken(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> list[dic
 def essence(rows: list[dict[str, Any]]) -> list[Any]:
     """Configurations (without what the two drivers set differently), phases and curves, in order."""
     return [
-        ({k: v for k, v in row["config"].items() if k != "sleep"}, row["phase"], row["steps"], row["curve"])
+        ({k: v for k, v in row["config"].items() if k != "slow_while"}, row["phase"], row["steps"], row["curve"])
         for row in rows
     ]
 
@@ -73,11 +73,15 @@ def saved(storage: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("phase", ["learn", "search", "confirm"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("phase", [pytest.param("learn", marks=SLOW), "search", pytest.param("confirm", marks=SLOW)])
 def test_restored_after_kill_9(cluster: str, tmp_path: Path, unbroken: list[dict[str, Any]], phase: str) -> None:
     before = kill_in_phase(cluster, tmp_path, phase)
     assert recommend(tmp_path / "run") is not None  # the process that ran it is gone
-    tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Class)).fit()
+    (tmp_path / "slow").unlink()
+    tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Paced)).fit()
     session = load_session(tmp_path / "run")
     rows = session.report()["trials"]
     assert essence(rows) == essence(unbroken)

@@ -10,7 +10,7 @@ from ray import tune
 from ray.tune.trainable import wrap_function
 from tune_trainables import STEPS, Class, function
 
-from jobs_ray import JoBSSearcher
+from jobs_ray import JoBSCallback, JoBSScheduler, JoBSSearcher
 from jobs_ray.tune import preflight
 from jobs_ray.tune.capacity import Capacity
 
@@ -36,19 +36,28 @@ def test_a_ray_train_run_is_recognised_in_the_trainable(trainable: Any, found: b
 
 @pytest.mark.parametrize(("answers", "steps_key", "warned"), [(False, None, 1), (True, None, 0), (False, "s", 0)])
 def test_train_without_the_state_api_is_warned_of(
-    monkeypatch: pytest.MonkeyPatch, answers: bool, steps_key: str | None, warned: int
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answers: bool,
+    steps_key: str | None,
+    warned: int,
 ) -> None:
-    monkeypatch.setattr(preflight, "state_api_answers", lambda: answers)
-    monkeypatch.setattr(JoBSSearcher, "can_stop", True)
-    searcher = JoBSSearcher(max_t=STEPS, steps_key=steps_key)
+    monkeypatch.setattr(preflight, "state_api_error", lambda: None if answers else ConnectionError("no dashboard"))
+    searcher, scheduler, callback = JoBSSearcher(max_t=STEPS, steps_key=steps_key), JoBSScheduler(), JoBSCallback()
     searcher.set_max_concurrency(2)
-    lines = list(preflight.warnings_before_training(searcher, trial_of(trains)))
+    # as a Tuner sets them up and makes the first trial
+    searcher.set_search_properties("loss", "min", {"x": tune.uniform(0.0, 1.0)}, num_samples=2)
+    scheduler.set_search_properties("loss", "min", num_samples=2)
+    callback.setup()
+    assert isinstance(searcher.suggest("first"), dict)
+    callback.on_step_begin(0, [trial_of(trains)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "State API" in line]
     assert len(lines) == warned
     assert all("ray[default]" in line and "steps_key" in line for line in lines)
 
 
 def test_the_state_api_of_a_ray_without_a_dashboard_does_not_answer(cluster: str) -> None:
-    assert preflight.state_api_answers(timeout_s=2) is False
+    assert preflight.state_api_error(timeout_s=2) is not None
 
 
 def test_slots_of_the_cluster(cluster: str) -> None:

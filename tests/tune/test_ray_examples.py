@@ -18,9 +18,9 @@ SPACE = {"steps": 3, "width": tune.uniform(0, 20), "height": tune.uniform(-100, 
 
 
 def test_minimal_example_with_a_concurrency_limiter(fit: Fit) -> None:
-    algo = ConcurrencyLimiter(JoBSSearcher(), max_concurrent=4)
-    results = fit(half_cpu(easy_objective), SPACE, algo, metric="mean_loss", num_samples=5)
-    assert len(results) == 5
+    algo = ConcurrencyLimiter(JoBSSearcher(), max_concurrent=2)
+    results = fit(half_cpu(easy_objective), SPACE, algo, metric="mean_loss", num_samples=3)
+    assert len(results) == 3
     assert results.get_best_result().config["steps"] == 3
 
 

@@ -39,22 +39,38 @@ class Saving(JoBSSearcher):
         return decision
 
 
-@pytest.fixture
-def run(fit: Callable[..., tune.ResultGrid], tmp_path: Path) -> tuple[JoBSSearcher, list[Any], Path]:
-    """A finished search, one trial at a time: the searcher, Ray's own trials, and the folder of states."""
-    Saving.folder = tmp_path
+@pytest.fixture(scope="module")
+def finished(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[JoBSSearcher, Path]:
+    """A finished search, one trial at a time: the searcher, and the folder of its experiment and its states."""
+    folder = tmp_path_factory.mktemp("finished")
+    Saving.folder = folder
     searcher = Saving(max_t=STEPS, short_t=3, seed=3)
-    results = fit(
+    tune.Tuner(
         Class,
-        SPACE,
-        searcher,
-        JoBSScheduler(),
-        num_samples=TRIALS,
-        max_concurrent_trials=1,
-        reuse_actors=True,
-    )
-    trials = results._experiment_analysis.trials  # as Ray wrote them to disk
-    assert len(trials) == TRIALS
+        param_space=SPACE,
+        tune_config=tune.TuneConfig(
+            metric="loss",
+            mode="min",
+            num_samples=TRIALS,
+            max_concurrent_trials=1,
+            reuse_actors=True,
+            search_alg=searcher,
+            scheduler=JoBSScheduler(),
+        ),
+        run_config=tune.RunConfig(name="run", storage_path=str(folder), verbose=0),
+    ).fit()
+    return searcher, folder
+
+
+@pytest.fixture
+def run(finished: tuple[JoBSSearcher, Path], tmp_path: Path) -> tuple[JoBSSearcher, list[Any], Path]:
+    """The finished search in a copy that a test may change: the searcher (not to be changed), Ray's own trials as
+    Ray wrote them to disk (in their order in Tune's loop; the file has them in any order), the folder of states."""
+    searcher, original = finished
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    on_disk = {trial.trial_id: trial for trial in tune.ExperimentAnalysis(str(tmp_path / "run")).trials}
+    trials = [on_disk[row["trial_id"]] for row in searcher.report()["trials"]]
+    assert len(trials) == len(on_disk) == TRIALS
     return searcher, trials, tmp_path
 
 

@@ -55,6 +55,14 @@ class Class(tune.Trainable):
             self.t = json.load(file)
 
 
+class Paced(Class):
+    """Slow enough to be killed in between, as long as the file `slow_while` exists."""
+
+    def step(self) -> dict[str, Any]:
+        time.sleep(0.1 if os.path.exists(self.config["slow_while"]) else 0.0)
+        return super().step()
+
+
 def checkpointing(config: dict[str, Any]) -> None:
     """Leaves a checkpoint at every second step; goes on from `resume_from`."""
     start = 0
