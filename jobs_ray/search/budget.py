@@ -19,7 +19,8 @@ LEARN_FULL = 1
 """Promotions by last value in LEARN. The predictor needs three full runs, but the next ones come where the surrogate
 points: 3 / 1 measure .239 / .212, .123 / .127, .047 / .028 on the emulator at C = 5, 10, 20 and .026 / .019 in the pool
 at C = 10 (20 seeds x 3 tasks; standard errors .015, .010, .005, .004)."""
-_MIN_LEARN = 8  # short runs in LEARN
+_MIN_LEARN = 8  # short runs in LEARN, one a full run of the budget
+_MOST_LEARN = 64  # the space-filling sequence is so long; a large budget is for SEARCH, not for a million random runs
 _CONFIRM_SHARE = 0.6  # of what LEARN leaves; .5 and .75 measure the same within noise
 _UNLIMITED = 20.0  # a search without an end is planned like one of this budget
 
@@ -128,7 +129,8 @@ def allocate(
     else:
         learn_full = max(1, min(LEARN_FULL, int(total / (2.0 * p) + _TOLERANCE)))
         most = max(int((total - learn_full * p) / (2.0 * s) + _TOLERANCE), 1)
-        learn_short = min(max(_MIN_LEARN, round(total)) if s < 1.0 else max(round(total / 3.0), 1), most)
+        wanted = max(_MIN_LEARN, round(total)) if s < 1.0 else max(round(total / 3.0), 1)
+        learn_short = min(wanted, _MOST_LEARN, most)
         left = total - learn_full * p - learn_short * s
     if num_confirm is None:
         confirm = max(1, round(share * left / p)) if left >= p - _TOLERANCE else 0

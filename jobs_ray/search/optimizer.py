@@ -169,9 +169,9 @@ class JoBSOptimizer:
         """Ended trials that the caller runs again after all: they go on, and are charged what they train."""
         self._trials = self._trials.reopened(frozenset(trial_ids))
 
-    def limit(self, trial_id: str, steps: float) -> None:
-        """Sets the `t` that a running trial may train to."""
-        self._trials.put(replace(self._trials[trial_id], grant=steps))
+    def amend(self, trial_id: str, **changes: Any) -> None:
+        """Changes a running trial: its `grant`, or `silent=True`: no phase waits for it until it reports again."""
+        self._trials.put(replace(self._trials[trial_id], **changes))
 
     # -- observing ------------------------------------------------------------------------------------------------
 

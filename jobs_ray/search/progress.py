@@ -119,7 +119,7 @@ def search_progress(
             search_short += number
         else:
             confirmed += number
-        short_running += number * (kind.running and not full)
+        short_running += number * (kind.running and not full and not kind.silent)
     return Progress(
         max_t=max_t,
         short_t=short_t,

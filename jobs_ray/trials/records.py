@@ -34,8 +34,8 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, 
         names = [block.name for block in space.blocks]
         if data["space"] != names:
             raise StateError(f"the state is of a space with parameters {data['space']}, this one has {names}")
-        # states from before `own_end` was kept: with max_t set, what had ended was taken to have ended by itself
-        before = {"own_end": data["settings"].get("max_t") is not None}
+        # states from before these were kept: with max_t set, what had ended was taken to have ended by itself
+        before = {"own_end": data["settings"].get("max_t") is not None, "silent": False}
         records = [trial_from_json(space, before | record) for record in data["trials"]]
         trials = TrialTable(records)
         asked = data["asked"]
@@ -66,6 +66,7 @@ def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
         "wasted": trial.wasted,
         "promotes": trial.promotes,
         "own_end": trial.own_end,
+        "silent": trial.silent,
         "charged": trial.charged,
     }
 
@@ -86,6 +87,7 @@ def trial_from_json(space: SearchSpace, data: dict[str, Any]) -> Trial:
         promotes=data["promotes"],
         charged=bool(data["charged"]),
         own_end=bool(data["own_end"]),
+        silent=bool(data["silent"]),
     )
 
 

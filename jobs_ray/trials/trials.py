@@ -38,7 +38,8 @@ class Trial:
 
     `grant`: the `t` it may train to (None: to its own end). `start`: the `t` it resumed from (0: from scratch).
     `wasted`: steps that were trained and lost to restarts. `charged=False`: given as an observation. `own_end`: it is
-    known to have ended by itself; else whoever ended it may have cut it short.
+    known to have ended by itself; else whoever ended it may have cut it short. `silent`: it runs, but has not reported
+    for so long that nobody should wait for it.
     """
 
     trial_id: str
@@ -53,6 +54,7 @@ class Trial:
     promotes: str | None = None
     charged: bool = True
     own_end: bool = False
+    silent: bool = False
 
     def __post_init__(self) -> None:
         if self.grant is not None and not self.grant > 0:
@@ -70,7 +72,7 @@ class Trial:
 
     @property
     def kind(self) -> Kind:
-        return Kind(self.phase, self.grant, self.charged, self.running, self.completed)
+        return Kind(self.phase, self.grant, self.charged, self.running, self.completed, self.silent)
 
     @cached_property
     def final(self) -> float | None:
@@ -98,7 +100,7 @@ class Trial:
         elif t < curve.last_t or (restarted and t == curve.last_t):
             before = [s for s in (*curve.t, *curve.failed_at) if s < t]
             wasted += curve.last_t - max([start, *before])
-        return replace(self, curve=curve.add(t, value), start=start, wasted=wasted)
+        return replace(self, curve=curve.add(t, value), start=start, wasted=wasted, silent=False)
 
 
 class Kind(NamedTuple):
@@ -109,3 +111,4 @@ class Kind(NamedTuple):
     charged: bool
     running: bool
     completed: bool
+    silent: bool

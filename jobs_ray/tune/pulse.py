@@ -1,13 +1,22 @@
-"""Whether the trials in flight get on: how many reports each has made since its time last advanced."""
+"""Whether the trials in flight get on: how many reports each has made since its time last advanced, and how long it has
+been silent, compared with what is usual in this run."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 PATIENCE = 1000
 """Reports without progress after which a trial is stopped; a trainable may well report many times an epoch."""
+
+_SLOW = 5.0  # times the usual interval between reports; the usual one is that of the slowest tenth
+_LEAST_S = 30.0  # nobody is called slow before
+_KNOWN = 5  # intervals from which there is a usual one
+_KEPT = 200
 
 
 def mark_of(result: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -20,25 +29,64 @@ def mark_of(result: Mapping[str, Any]) -> tuple[Any, ...] | None:
 class _Beat:
     mark: Hashable
     reached: float
+    since: float  # when it was handed out, or last reported
     idle: int = 0
+
+    @property
+    def started(self) -> bool:
+        return self.mark is not None
 
 
 class Pulse:
     """Of live trials only: `drop` those that have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._beats: dict[str, _Beat] = {}
+        self._clock = clock
+        self._looked = -math.inf
+        self._intervals: dict[bool, deque[float]] = {started: deque(maxlen=_KEPT) for started in (False, True)}
+
+    def due(self) -> bool:
+        """True at most once a second: to look at all trials costs."""
+        now = self._clock()
+        if now - self._looked < 1.0:
+            return False
+        self._looked = now
+        return True
+
+    def start(self, trial_id: str) -> None:
+        """The trial was handed out; until its first report it waits for resources, and starts."""
+        self._beats[trial_id] = _Beat(None, 0.0, self._clock())
 
     def report(self, trial_id: str, mark: Hashable, t: float) -> int:
         """Notes a report, whoever brings it and how often; how many there were since `t` last advanced.
 
         `mark` tells the report from others of its trial.
         """
-        beat = self._beats.setdefault(trial_id, _Beat(None, 0.0))
+        now = self._clock()
+        beat = self._beats.setdefault(trial_id, _Beat(None, 0.0, now))
         if mark != beat.mark:
+            self._intervals[beat.started].append(now - beat.since)
+            beat.since = now
             beat.idle = 0 if t > beat.reached else beat.idle + 1
             beat.mark, beat.reached = mark, max(t, beat.reached)
         return beat.idle
+
+    def silent_s(self, trial_id: str) -> float:
+        """Seconds since its last report, or since it was handed out."""
+        beat = self._beats.get(trial_id)
+        return 0.0 if beat is None else self._clock() - beat.since
+
+    def slow(self, trial_id: str) -> bool:
+        """Whether it has been silent for several times as long as is usual (before or after a first report)."""
+        beat = self._beats.get(trial_id)
+        return beat is not None and self.silent_s(trial_id) > self._patience(beat.started)
+
+    def _patience(self, started: bool) -> float:
+        known = sorted(self._intervals[started])
+        if len(known) < _KNOWN:
+            return math.inf
+        return max(_LEAST_S, _SLOW * known[int(0.9 * (len(known) - 1))])
 
     def drop(self, trial_id: str) -> None:
         self._beats.pop(trial_id, None)

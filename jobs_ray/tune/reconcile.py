@@ -129,7 +129,7 @@ def _within_budget(session: Session, trial: Any) -> None:
     others = money.committed * max_t - outstanding_steps(ours, max_t)
     most = start + max(money.total * max_t - others, 0.0)
     if most < grant:
-        core.limit(trial.trial_id, max(most, _NOTHING * max_t))
+        core.amend(trial.trial_id, grant=max(most, _NOTHING * max_t))
 
 
 def _unseen(session: Session, trial_id: str, results: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:

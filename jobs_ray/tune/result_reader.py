@@ -138,10 +138,12 @@ def _keys(result: Mapping[str, Any]) -> str:
 
 
 def as_number(value: Any) -> float | None:
-    """`float(value)` for numbers, numpy scalars and one-element tensors; None for anything else."""
-    if value is None or isinstance(value, bool | str | bytes):
-        return None
+    """`float(value)` for numbers, numpy scalars, and arrays and tensors of one element; None for anything else."""
     try:
+        if callable(getattr(value, "item", None)):
+            value = value.item()  # `float` of an array is deprecated; and what a numpy bool is
+        if value is None or isinstance(value, bool | str | bytes):
+            return None
         return float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):  # RuntimeError: a tensor of several elements
         return None

@@ -14,7 +14,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search.repeater import Repeater
 
 from jobs_ray.search.optimizer import Decision
-from jobs_ray.tune import preflight, run_context
+from jobs_ray.tune import preflight, run_context, stragglers
 from jobs_ray.tune.searcher import JoBSSearcher
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,13 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The oldest pending trial."""
-        find_searcher(tune_controller).see(tune_controller.get_trials())
+        searcher = find_searcher(tune_controller)
+        searcher.see(tune_controller.get_trials())
+        if searcher.settings.trial_timeout_s is not None:
+            for trial in list(tune_controller.get_live_trials()):
+                if stragglers.overdue(searcher.session, trial.trial_id):
+                    logger.warning("trial %s is ended: no report for %g s", trial, searcher.settings.trial_timeout_s)
+                    tune_controller.stop_trial(trial)
         # Ray's version walks all trials at every step: at 5,000 of them that is most of the loop's time
         if not any(trial.status == Trial.PENDING for trial in tune_controller.get_live_trials()):
             return None

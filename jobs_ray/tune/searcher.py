@@ -20,7 +20,7 @@ from ray.tune.search.searcher import Searcher
 
 from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Suggestion
 from jobs_ray.space import SpaceError
-from jobs_ray.tune import failures, reconcile, recovery, run_context, session_state, statefile, warmstart
+from jobs_ray.tune import failures, reconcile, recovery, run_context, session_state, statefile, stragglers, warmstart
 from jobs_ray.tune.background import Moment, Proposer
 from jobs_ray.tune.capacity import Capacity
 from jobs_ray.tune.domains import TuneSpace
@@ -49,6 +49,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         points_to_evaluate: configurations to try first; what they leave out is drawn, weights are normalised.
         predictor: replaces the predictor of final values.
         seed: makes the search repeatable.
+        trial_timeout_s: JoBSScheduler ends a trial that has not reported for so long, or not even started; give it more
+            than a start and the longest pause between two reports take.
 
     Raises ValueError on settings that contradict each other.
     """
@@ -70,6 +72,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
         predictor: Any = None,
         seed: int | None = None,
+        trial_timeout_s: float | None = None,
     ) -> None:
         if predictor is not None and not callable(getattr(predictor, "fit", None)):
             raise ValueError(f"predictor is {predictor!r}; expected an object with fit(), as ScalingLawPredictor()")
@@ -77,8 +80,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             raise ValueError("points_to_evaluate is one configuration; expected a list of them: [{...}]")
         points = tuple(points_to_evaluate or ())
         self._settings = Settings(
-            max_t, budget, short_t, num_full, num_confirm, time_attr, steps_key, resume_key, points, seed
-        )
+            max_t, budget, short_t, num_full, num_confirm, time_attr, steps_key, resume_key, points, seed,
+            trial_timeout_s,
+        )  # fmt: skip
         self._settings.check_objective(metric, mode)
         super().__init__(metric=metric, mode=mode)
         self._metric: str | None = metric
@@ -212,6 +216,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             for trial in trials:
                 if trial.trial_id in self._watched:
                     reconcile.end_if_ended(self.session, trial)
+
+        if self._session is not None:
+            stragglers.note(self._session)
 
     # ---- what the user asks
 

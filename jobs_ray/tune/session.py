@@ -50,7 +50,7 @@ class Session:
         self.ended = 0
         self.failures = Failures()
         self.texts: dict[str, tuple[Trial, str]] = {}  # the saved form of each ended trial
-        self._pulse = Pulse()
+        self.pulse = Pulse()
         self.train_checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
         self._stopped: set[str] = set()  # told to stop, and not ended yet
@@ -81,12 +81,15 @@ class Session:
         if suggestion.resume_from is not None:
             self.reader.resumes[trial_id] = Resume(self.core.trials[trial_id].start)
         self.live.add(trial_id)
+        self.pulse.start(trial_id)
         self.handed_out += 1
 
     def reopen(self, trial_ids: Collection[str]) -> None:
         """Ended trials that Ray runs again."""
         self.core.reopen(trial_ids)
         self.live.update(trial_ids)
+        for trial_id in trial_ids:
+            self.pulse.start(trial_id)
         self._workers.update(dict.fromkeys(trial_ids))
         self.handed_out += len(trial_ids)
 
@@ -94,6 +97,8 @@ class Session:
         """Trials that ran when the driver did; they may start anew."""
         self.live = set(trial_ids)
         self._workers = dict.fromkeys(self.live)
+        for trial_id in self.live:
+            self.pulse.start(trial_id)
 
     def forget(self, trial_id: str) -> None:
         """Undoes a hand-out that Ray does not know of."""
@@ -124,7 +129,7 @@ class Session:
 
     def _stands_still(self, trial_id: str, result: Mapping[str, Any], t: float) -> str | None:
         """Why a trial should not go on for ever."""
-        idle = 0 if (mark := mark_of(result)) is None else self._pulse.report(trial_id, mark, t)
+        idle = 0 if (mark := mark_of(result)) is None else self.pulse.report(trial_id, mark, t)
         name, trial, max_t = self.settings.time_attr, self.core.trials[trial_id], self.core.max_t
         if idle >= PATIENCE:
             return f"{idle} reports in a row brought {name!r} no further than {trial.curve.last_t:g}"
@@ -174,7 +179,7 @@ class Session:
             self.failures.ended(failed, why or self.reader.complaint(trial_id))
             self.live.discard(trial_id)
             self._stopped.discard(trial_id)
-            self._pulse.drop(trial_id)
+            self.pulse.drop(trial_id)
             for known in (self._workers, self._went_on, self.marks):
                 known.pop(trial_id, None)
             self.ended += 1

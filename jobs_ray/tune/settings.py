@@ -35,6 +35,7 @@ class Settings:
     resume_key: str | None
     points_to_evaluate: tuple[Mapping[str, Any], ...]
     seed: int | None
+    trial_timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_t", "budget", "short_t", "num_full", "num_confirm", "seed"):
@@ -51,6 +52,8 @@ class Settings:
             raise ValueError(
                 f"budget is {self.budget!r}; expected a number of full runs, at least 1 (or None: no limit)"
             )
+        if self.trial_timeout_s is not None and not (is_number(self.trial_timeout_s) and self.trial_timeout_s > 0):
+            raise ValueError(f"trial_timeout_s is {self.trial_timeout_s!r}; expected seconds above 0, or None")
         if self.short_t != "auto" and not (is_number(self.short_t) and self.short_t > 0):
             raise ValueError(f"short_t is {self.short_t!r}; expected 'auto' or a positive number of {self.time_attr!r}")
         if self.budget is not None and not self.budget >= 1:

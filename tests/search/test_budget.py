@@ -228,3 +228,11 @@ def test_a_short_run_is_shorter_than_a_full_one(max_t: float, budget: float | No
 
 def test_short_runs_grow_with_the_budget() -> None:
     assert first_short_t(24.0, 5.0) < first_short_t(24.0, 40.0)
+
+
+def test_a_large_budget_is_not_spent_on_random_runs() -> None:
+    plan = allocate(1e6, None, 0.1, 1.0)
+    assert plan.learn_short == 64
+    assert plan.learn_full == 1
+    assert plan.confirm > 1000
+    assert allocate(40.0, None, 0.1, 1.0).learn_short == 40

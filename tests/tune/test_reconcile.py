@@ -213,7 +213,7 @@ def test_restarted_trials_stay_within_the_budget(tmp_path: Path) -> None:
     searcher = JoBSSearcher(SPACE, "loss", "min", max_t=10, budget=1, short_t=2, seed=0)
     name = "a"
     config = searcher.suggest(name)
-    searcher.session.core.limit(name, 10.0)
+    searcher.session.core.amend(name, grant=10.0)
     for t in range(1, 10):
         searcher.record(name, {"training_iteration": t, "loss": 1.0})
     searcher.on_trial_complete(name, error=True)

@@ -80,6 +80,23 @@ def test_numpy_values_are_numbers() -> None:
     assert search.report()["trials"][0]["curve"] == [[3.0, 0.25]]
 
 
+def test_arrays_of_one_element_are_numbers_and_bools_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    search = searcher(max_t=12, short_t=3, budget=9)
+    search.suggest("array")
+    search.on_trial_result("array", {"loss": np.array([0.25]), "training_iteration": np.array([1])})
+    assert search.report()["trials"][0]["curve"] == [[1.0, 0.25]]
+    search = searcher(max_t=12, short_t=3, budget=9)
+    for number in range(4):  # nothing can be learned: it must not go on to buy full runs
+        answer = search.suggest(f"t{number}")
+        if number == 3:
+            assert answer == "FINISHED"
+            break
+        for t in (1, 2):
+            search.on_trial_result(f"t{number}", {"loss": np.bool_(True), "training_iteration": t})
+        search.on_trial_complete(f"t{number}", {"loss": True, "training_iteration": 2})
+    assert "the search ends: all trials failed, the last 3 alike: reported 'loss', which is not a number" in caplog.text
+
+
 def test_the_same_report_twice_counts_once() -> None:
     search = searcher(max_t=4)
     search.suggest("a")
