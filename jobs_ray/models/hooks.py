@@ -17,7 +17,7 @@ with a space-filling point, and says so once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     AcquisitionHook: TypeAlias = Callable[[Model, float, Tensor | None], AcquisitionFunction]
 
 logger = logging.getLogger(__name__)
+
+_NAMES = ("surrogate", "acquisition")
 
 
 class HookError(RuntimeError):
@@ -52,9 +54,20 @@ class Hooks:
             if hook is not None and not callable(hook):
                 raise TypeError(f"{name} is {hook!r}; expected a function of ({arguments})")
 
-    def names(self) -> dict[str, str | None]:
-        """Where each hook is defined, for the saved state."""
-        return {name: _name_of(getattr(self, name)) for name in ("surrogate", "acquisition")}
+    def names(self) -> dict[str, str]:
+        """Where each hook that is set is defined, for the saved state."""
+        return {name: _name_of(hook) for name in _NAMES if (hook := getattr(self, name)) is not None}
+
+    def compare(self, saved: Any) -> None:
+        """Says which hooks of a saved search (`names()` of then) are not those of now. Nothing of it is trusted."""
+        saved, now = saved if isinstance(saved, Mapping) else {}, self.names()
+        for name in _NAMES:
+            if saved.get(name) != now.get(name):
+                before, after = (repr(names.get(name, "the one of jobs-ray")) for names in (saved, now))
+                logger.warning(
+                    "the saved search had the %s %.200s, it goes on with %s; pass the same %s=... to go on as before",
+                    name, before, after, name,
+                )  # fmt: skip
 
     def complain(self, error: HookError) -> None:
         """Once for each message."""
@@ -75,8 +88,6 @@ def guarded(hook: Any, what: str) -> Iterator[None]:
         raise HookError(f"{what} {_name_of(hook)} failed with {type(error).__name__}: {text}") from error
 
 
-def _name_of(hook: Any) -> str | None:
-    if hook is None:
-        return None
+def _name_of(hook: Any) -> str:
     module, name = getattr(hook, "__module__", None), getattr(hook, "__qualname__", None)
     return f"{module}.{name}" if module and name else repr(type(hook))

@@ -322,12 +322,15 @@ class JoBSOptimizer:
     # -- state ----------------------------------------------------------------------------------------------------
 
     def state_dict(self, *, trials: bool = True) -> dict[str, Any]:
-        """Plain JSON data. The space, the predictor and points given at construction are not part of it."""
-        return to_state(self.space, self.settings.as_json(), self._asked, self._trials if trials else {})
+        """Plain JSON data. The space, points given and what replaces our models are not part of it; hooks are named."""
+        state = to_state(self.space, self.settings.as_json(), self._asked, self._trials if trials else {})
+        names = self._policy.hooks.names()
+        return state | {"hooks": names} if names else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`: its settings win. Raises StateError and changes nothing when it does not fit."""
         settings, asked, trials = from_state(self.space, state)
+        self._policy.hooks.compare(state.get("hooks"))
         self.settings, self._asked, self._trials = Settings.from_json(settings), asked, trials
         self._trials.demote(self.settings.max_t)
         self._cache = ModelCache()

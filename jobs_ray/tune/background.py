@@ -174,3 +174,4 @@ def _compute(job: _Job) -> None:
     finally:
         job.seconds = time.perf_counter() - start
         job.done.set()
+    job.fork.warm_up()  # in LEARN, while the first trials train: later it would hold up the first suggestion of SEARCH

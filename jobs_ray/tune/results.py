@@ -15,6 +15,7 @@ from jobs_ray.search.optimizer import Recommendation
 from jobs_ray.trials import StateError
 from jobs_ray.tune import session_state, statefile
 from jobs_ray.tune.session import Session
+from jobs_ray.tune.settings import Replaced
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def _load(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> Sessi
             state = statefile.load(copy)
         except StateError as error:
             raise StateError(f"{newest} is not the state of a JoBSSearcher: {error}") from error
-    return session_state.from_state(state, predictor=None)
+    return session_state.from_state(state, Replaced())
 
 
 def is_own_file(filesystem: pyarrow.fs.FileSystem, folder: str, info: pyarrow.fs.FileInfo) -> bool:

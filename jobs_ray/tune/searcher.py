@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ray.tune.result import DEFAULT_METRIC
 from ray.tune.search.searcher import Searcher
@@ -26,7 +26,11 @@ from jobs_ray.tune.capacity import Capacity
 from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.result_reader import TRAINING_ITERATION
 from jobs_ray.tune.session import Session
-from jobs_ray.tune.settings import Settings
+from jobs_ray.tune.settings import Replaced, Settings
+
+if TYPE_CHECKING:
+    from jobs_ray.models.hooks import AcquisitionHook, SurrogateHook
+    from jobs_ray.models.prediction import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             Ray's `Checkpoint` (path and filesystem) where the storage is not a local file system.
         points_to_evaluate: configurations to try first; what they leave out is drawn, weights are normalised.
         predictor: replaces the predictor of final values.
+        surrogate, acquisition: replace the model and the acquisition function by BoTorch ones of yours, see
+            `jobs_ray.models.hooks` and examples/own_botorch_model.py.
         seed: makes the search repeatable.
         trial_timeout_s: JoBSScheduler ends a trial that has not reported for so long, or not even started; give it more
             than a start and the longest pause between two reports take.
@@ -70,12 +76,12 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         steps_key: str | None = None,
         resume_key: str | None = None,
         points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
-        predictor: Any = None,
+        predictor: Predictor | None = None,
+        surrogate: SurrogateHook | None = None,
+        acquisition: AcquisitionHook | None = None,
         seed: int | None = None,
         trial_timeout_s: float | None = None,
     ) -> None:
-        if predictor is not None and not callable(getattr(predictor, "fit", None)):
-            raise ValueError(f"predictor is {predictor!r}; expected an object with fit(), as ScalingLawPredictor()")
         if isinstance(points_to_evaluate, Mapping):
             raise ValueError("points_to_evaluate is one configuration; expected a list of them: [{...}]")
         points = tuple(points_to_evaluate or ())
@@ -87,7 +93,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         super().__init__(metric=metric, mode=mode)
         self._metric: str | None = metric
         self._mode: str | None = mode
-        self._predictor = predictor
+        self._replaced = Replaced(predictor, surrogate, acquisition)
         self._space_is_mine = space is not None
         self._space: TuneSpace | None = None if space is None else self._settings.translate(space)
         self._num_samples: int | None = None
@@ -271,7 +277,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                     "pass both to tune.TuneConfig or to JoBSSearcher"
                 )
             self._session = Session(
-                self._settings, self._space, self._metric, self._mode, self._num_samples, self._predictor
+                self._settings, self._space, self._metric, self._mode, self._num_samples, self._replaced
             )
         return self._session
 
@@ -299,7 +305,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def restore(self, checkpoint_path: str) -> None:
         """Goes on from a saved state, which wins over what was set. Raises StateError, nothing changed."""
         # trusted: Ray unpickles its own state, which lies beside this one
-        session = session_state.from_state(statefile.load(checkpoint_path), self._predictor, trusted=True)
+        session = session_state.from_state(statefile.load(checkpoint_path), self._replaced, trusted=True)
         self._session, self._settings, self._space = session, session.settings, session.space
         self._metric, self._mode, self._num_samples = session.metric, session.mode, session.num_samples
         self._start_runtime()

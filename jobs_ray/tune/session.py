@@ -18,7 +18,7 @@ from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.failures import Failures
 from jobs_ray.tune.pulse import PATIENCE, Pulse, mark_of
 from jobs_ray.tune.result_reader import TIMELESS, TRAINING_ITERATION, Reader, Resume
-from jobs_ray.tune.settings import Settings
+from jobs_ray.tune.settings import Replaced, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +36,14 @@ class Session:
         metric: str,
         mode: str,
         num_samples: int | None,
-        predictor: Any,
+        replaced: Replaced,
     ) -> None:
         self.settings = settings
         self.space = space
         self.metric = metric
         self.mode = mode
         self.num_samples = num_samples
-        self.core: JoBSOptimizer = settings.optimizer(space, mode, num_samples, predictor)
+        self.core: JoBSOptimizer = settings.optimizer(space, mode, num_samples, replaced)
         self.reader = Reader(metric, settings.time_attr)
         self.live: set[str] = set()
         self.handed_out = 0

@@ -1,4 +1,4 @@
-"""A session as plain JSON data, and back. The predictor is not part of it."""
+"""A session as plain JSON data, and back. What replaces our models is not part of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jobs_ray.trials.records import trial_to_json
 from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.result_reader import Resume
 from jobs_ray.tune.session import Session
-from jobs_ray.tune.settings import Settings
+from jobs_ray.tune.settings import Replaced, Settings
 
 _TRIALS = "<<trials>>"  # no JSON text of ours holds it by itself: it is looked for with its quotes and brackets
 
@@ -42,7 +42,7 @@ def to_text(session: Session) -> str:
     return f'{head}"trials": [{", ".join(pieces)}]{tail}'
 
 
-def from_state(state: Mapping[str, Any], predictor: Any, *, trusted: bool = False) -> Session:
+def from_state(state: Mapping[str, Any], replaced: Replaced, *, trusted: bool = False) -> Session:
     """The session of a saved state. Raises StateError when it is damaged.
 
     trusted: objects in the space that JSON cannot hold are unpickled, which runs code that the state names.
@@ -50,7 +50,7 @@ def from_state(state: Mapping[str, Any], predictor: Any, *, trusted: bool = Fals
     try:
         settings = Settings.from_json(state["settings"], trusted=trusted)
         space = settings.translate(from_json(state["space"], trusted=trusted))
-        session = Session(settings, space, state["metric"], state["mode"], state["num_samples"], predictor)
+        session = Session(settings, space, state["metric"], state["mode"], state["num_samples"], replaced)
         resumes = {i: Resume(start, relative) for i, (start, relative) in state["resumes"].items()}
         session.reader.resumes.update(resumes)
         session.train_checkpoints.update({i: (path, t) for i, (path, t) in state["checkpoints"].items()})

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from jobs_ray.models.hooks import Hooks
 from jobs_ray.search.optimizer import JoBSOptimizer
 from jobs_ray.space import SpaceError
 from jobs_ray.tune import points
@@ -19,8 +20,24 @@ _MODES = ("min", "max")
 
 
 @dataclasses.dataclass(frozen=True)
+class Replaced:
+    """What the user put in the place of our models. A saved state does not hold it, it only names it."""
+
+    predictor: Any = None
+    surrogate: Any = None
+    acquisition: Any = None
+
+    def __post_init__(self) -> None:
+        if self.predictor is not None and not callable(getattr(self.predictor, "fit", None)):
+            raise ValueError(
+                f"predictor is {self.predictor!r}; expected an object with fit(), as ScalingLawPredictor()"
+            )
+        Hooks(self.surrogate, self.acquisition)
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
-    """The constructor's arguments of JoBSSearcher but space, metric, mode and predictor.
+    """The constructor's arguments of JoBSSearcher but space, metric, mode and what replaces our models.
 
     Raises ValueError, in one sentence with the remedy, when they contradict each other.
     """
@@ -119,7 +136,7 @@ class Settings:
             if space.core
         ]
 
-    def optimizer(self, space: TuneSpace, mode: str, num_samples: int | None, predictor: Any) -> JoBSOptimizer:
+    def optimizer(self, space: TuneSpace, mode: str, num_samples: int | None, replaced: Replaced) -> JoBSOptimizer:
         """A new optimiser over `space`. Raises SpaceError when a point to evaluate is not of the space."""
         return JoBSOptimizer(
             space.core,
@@ -131,7 +148,9 @@ class Settings:
             num_full=self.num_full,
             num_confirm=self.num_confirm,
             points_to_evaluate=self._points(space),
-            predictor=predictor,
+            predictor=replaced.predictor,
+            surrogate=replaced.surrogate,
+            acquisition=replaced.acquisition,
             resume=self.resume_key is not None,
             # a run that ends by itself at the steps it was given cannot go on when it turns out well
             extend=self.steps_key is None,

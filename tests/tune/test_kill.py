@@ -107,5 +107,5 @@ def test_restored_without_a_usable_state_of_the_search(
         state.unlink()
         for copy in Path("/tmp/ray").glob(f"session_*/artifacts/*/run/driver_artifacts/{state.name}"):
             copy.unlink()
-    tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Class)).fit()
+    tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Paced)).fit()
     assert essence(load_session(tmp_path / "run").report()["trials"]) == essence(unbroken)
