@@ -107,7 +107,7 @@ def test_there_is_no_import_circle() -> None:
 def test_files_are_short_or_say_why_not(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     name = path.relative_to(PACKAGE).as_posix()
-    assert lines <= (350 if name in LONGER else LONGEST)
+    assert lines <= (380 if name in LONGER else LONGEST)
     assert name not in LONGER or lines > LONGEST, f"{name} is short now: take it off the list"
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs_ray.models.gp import LogNormal, Priors
+from jobs_ray.models.priors import LogNormal, Priors
 from jobs_ray.models.regression import FinalValueRegression, fit_regression
 from jobs_ray.models.threads import one_thread
 from jobs_ray.space import Array

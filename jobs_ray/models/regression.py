@@ -22,7 +22,8 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jobs_ray.models.gp import FinalValueGP, FinalValueKernel, Hyperparameters, Priors
+from jobs_ray.models.gp import FinalValueGP, FinalValueKernel, Hyperparameters
+from jobs_ray.models.priors import Priors
 from jobs_ray.models.threads import one_thread
 from jobs_ray.space import Array
 

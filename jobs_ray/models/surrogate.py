@@ -20,8 +20,9 @@ from botorch.models.model import Model
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jobs_ray.models.gp import Hyperparameters, LogNormal, Priors
+from jobs_ray.models.gp import Hyperparameters
 from jobs_ray.models.hooks import HookError, guarded
+from jobs_ray.models.priors import LogNormal, Priors
 from jobs_ray.models.regression import Regression, fit_regression, marginals, standardisation, tensor
 from jobs_ray.models.threads import one_thread
 from jobs_ray.space import Array

@@ -142,3 +142,12 @@ def promotable(trials: Sequence[Trial]) -> list[Trial]:
         for t in trials
         if t.status is TrialStatus.STOPPED and t.trial_id not in taken and t.curve.value and not t.curve.ends_failed
     ]
+
+
+def promoted_by(trials: TrialTable, x: tuple[float, ...], phase: Phase) -> str | None:
+    """The short run that a whole new run of `x` promotes: the stopped trial of the same configuration."""
+    if phase is Phase.SEARCH:
+        return None
+    taken = {t.promotes for t in trials.values()}
+    same = (t for t in trials.values() if t.x == x and t.status is TrialStatus.STOPPED)
+    return next((t.trial_id for t in same if t.trial_id not in taken), None)

@@ -26,12 +26,13 @@ from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
 from jobs_ray.search.budget import Budget, ledger
-from jobs_ray.search.policy import Policy, ending
+from jobs_ray.search.generator import promoted_by
+from jobs_ray.search.policy import Policy, ending, observed
 from jobs_ray.search.progress import horizon, search_progress, validated
 from jobs_ray.search.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
 from jobs_ray.search.summary import summarise
 from jobs_ray.space import SearchSpace
-from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
+from jobs_ray.trials import LearningCurve, Phase, Trial, TrialTable
 from jobs_ray.trials.records import from_state, to_state
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class JoBSOptimizer:
             raise ValueError(f"trial {trial_id!r} was asked for before; every ask needs an id of its own")
         config = self._own(suggestion.config)
         x = tuple(self.space.encode(config).tolist())
-        promotes = suggestion.resume_from or self._source_of(x, suggestion)
+        promotes = suggestion.resume_from or promoted_by(self._trials, x, suggestion.phase)
         source = self._trials.get(suggestion.resume_from) if suggestion.resume_from else None
         trial = Trial(
             trial_id,
@@ -189,7 +190,7 @@ class JoBSOptimizer:
             return Decision.CONTINUE
         if not trial.running:
             return Decision.STOP
-        number = self.settings.sign * float(value) if value is not None and _is_number(value) else None
+        number = self._maximised(value)
         source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
         trial = trial.report(float(t), number, source, restarted=restarted)
         self._trials.put(trial)
@@ -228,12 +229,8 @@ class JoBSOptimizer:
         config = self._own(config)
         x = tuple(self.space.encode(config).tolist())
         trial = Trial(trial_id, config, x, Phase.LEARN, None, charged=False, own_end=True)
-        for t, value in sorted(curve, key=lambda pair: pair[0]):
-            ok = value is not None and _is_number(value)
-            trial = trial.report(float(t), self.settings.sign * float(value) if ok and value is not None else None)
-        usable = bool(trial.curve.value) and not trial.curve.ends_failed
-        done = TrialStatus.COMPLETED if complete else TrialStatus.STOPPED
-        self._trials.put(replace(trial, status=done if usable else TrialStatus.FAILED))
+        reports = [(float(t), self._maximised(value)) for t, value in curve]
+        self._trials.put(observed(trial, reports, complete=complete))
         return trial_id
 
     # -- answers --------------------------------------------------------------------------------------------------
@@ -353,20 +350,15 @@ class JoBSOptimizer:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
+    def _maximised(self, value: float | None) -> float | None:
+        return self.settings.sign * float(value) if value is not None and _is_number(value) else None
+
     def _known(self, fit: bool) -> ModelCache:
         return self._cache if fit else self._cache.frozen()
 
     def _own(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A copy that shares no container with anybody; constants of the space are the space's."""
         return self.space.build(self.space.values(config))
-
-    def _source_of(self, x: tuple[float, ...], suggestion: Suggestion) -> str | None:
-        """The short run that a whole new run promotes: the stopped trial of the same configuration."""
-        if suggestion.phase is Phase.SEARCH:
-            return None
-        taken = {t.promotes for t in self._trials.values()}
-        same = (t for t in self._trials.values() if t.x == x and t.status is TrialStatus.STOPPED)
-        return next((t.trial_id for t in same if t.trial_id not in taken), None)
 
 
 def _is_number(value: Any) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
@@ -152,6 +153,15 @@ def ending(settings: Settings, trial: Trial, longest: float | None, error: bool)
     full = trial.grant is None or trial.grant >= end
     reached = trial.curve.last_t >= end * (_OWN_END if full else 1.0)
     return TrialStatus.COMPLETED if reached else TrialStatus.STOPPED
+
+
+def observed(trial: Trial, reports: Sequence[tuple[float, float | None]], *, complete: bool) -> Trial:
+    """A trial of elsewhere, ended, with its reports `(t, maximised value)`; `complete`: the last one is a final."""
+    for t, value in sorted(reports, key=lambda pair: pair[0]):
+        trial = trial.report(t, value)
+    usable = bool(trial.curve.value) and not trial.curve.ends_failed
+    done = TrialStatus.COMPLETED if complete else TrialStatus.STOPPED
+    return replace(trial, status=done if usable else TrialStatus.FAILED)
 
 
 def _hopeless(trials: TrialTable) -> bool:

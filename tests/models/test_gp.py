@@ -12,7 +12,8 @@ from botorch.models import SingleTaskGP
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from scipy.stats import multivariate_normal
 
-from jobs_ray.models.gp import FinalValueGP, FinalValueKernel, Hyperparameters, LogNormal, Priors
+from jobs_ray.models.gp import FinalValueGP, FinalValueKernel, Hyperparameters
+from jobs_ray.models.priors import LogNormal, Priors
 from jobs_ray.models.regression import FinalValueRegression, fit_regression, standardisation, tensor
 
 THETA = np.log([0.6, 1.3, 1.7, 0.2])  # log of a, b, l, and the noise's sd
