@@ -20,7 +20,7 @@ OF_OTHERS = {
     "space": LIGHT,
     "trials": LIGHT,
     "models": LIGHT | {"torch", "botorch", "gpytorch"},
-    "search": LIGHT | {"botorch"},
+    "search": LIGHT | {"botorch", "torch"},
     "tune": LIGHT | {"ray", "pyarrow"},
     "report": LIGHT | {"plotly", "pyarrow"},
     "cli": LIGHT,

@@ -49,7 +49,8 @@ def acquisition(models: FittedModels, hooks: Hooks, best: float | None = None) -
     best: what is to be improved, on the scale; the best posterior mean unless given. Given, it is log EI always.
     Raises RuntimeError without a surrogate.
     """
-    from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement  # torch is there: a surrogate is
+    import torch  # it is there: a surrogate is
+    from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
 
     surrogate = models.surrogate
     if surrogate is None:
@@ -57,7 +58,8 @@ def acquisition(models: FittedModels, hooks: Hooks, best: float | None = None) -
     regression, hook = surrogate.regression, hooks.acquisition if best is None else None
     best_f = ((models.best if best is None else best) - regression.centre) / regression.scale
     if hook is None:
-        function = LogExpectedImprovement(regression.model, best_f=best_f)
+        # a number would become a single-precision tensor
+        function = LogExpectedImprovement(regression.model, best_f=torch.tensor(best_f, dtype=torch.double))
     else:
         with guarded(hook, "the acquisition function"):
             function = hook(surrogate.observed, best_f, surrogate.pending)
