@@ -101,13 +101,7 @@ def main() -> None:
             scheduler=JoBSScheduler(),
             reuse_actors=True,
         ),
-        run_config=tune.RunConfig(
-            name="experiment",
-            storage_path=str(out),
-            verbose=1,
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            callbacks=[lm.PruneCheckpoints(task.max_steps, task.steps_key, task.resume_key)],
-        ),
+        run_config=lm.run_config(task, name="experiment", storage_path=str(out), verbose=1),
     ).fit()
     print(searcher.recommendation())
     print(f"{len(results)} trials; jobs-ray report {out / 'experiment'}")

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Sequence
 
 from jobs_ray.lm import demo
+from jobs_ray.report.text import visible
 from jobs_ray.search.budget import Allocation, allocate, first_short_t, optimal_num_full
 
 _LM = ("ray", "torch", "transformers", "datasets", "peft", "accelerate")
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.command(arguments)
     except UsageError as error:
-        print(f"jobs-ray: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"jobs-ray: {visible(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -97,6 +98,8 @@ def _report(arguments: argparse.Namespace) -> int:
         found = collect(arguments.experiment)
     except (OSError, ValueError) as error:  # StateError is a ValueError
         raise UsageError(str(error)) from error
+    except RecursionError as error:
+        raise UsageError(f"{arguments.experiment} is nested deeper than any search space is") from error
     page = ""
     if arguments.html is not None:  # before the tables: `jobs-ray report ... --html FILE | head` must leave the page
         try:

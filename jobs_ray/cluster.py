@@ -21,3 +21,10 @@ def state_api_error(timeout_s: int = 5) -> BaseException | None:
     except Exception as error:  # every way of not answering (import, connection, timeout) counts
         return error
     return None
+
+
+def has_gpus() -> bool:
+    """Whether this driver's Ray knows of GPUs, on whatever node; False while it is not connected to one."""
+    import ray
+
+    return ray.is_initialized() and float(ray.cluster_resources().get("GPU", 0.0)) >= 1.0

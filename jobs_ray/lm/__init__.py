@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jobs_ray._lazy import lazy
 
 if TYPE_CHECKING:
-    from jobs_ray.lm.checkpoints import PruneCheckpoints
+    from jobs_ray.lm.checkpoints import PruneCheckpoints, run_config
     from jobs_ray.lm.domains import Domain
     from jobs_ray.lm.errors import DataError, TaskError, TrainingError
     from jobs_ray.lm.loop import run
@@ -37,6 +37,7 @@ __all__ = [
     "param_space",
     "prepare",
     "run",
+    "run_config",
     "trainable",
 ]
 
@@ -49,6 +50,7 @@ __getattr__, __dir__ = lazy(
         "TaskError": "errors",
         "TrainingError": "errors",
         "run": "loop",
+        "run_config": "checkpoints",
         "MixturePlan": "mixing",
         "load": "model",
         "prepare": "packing",

@@ -17,6 +17,7 @@ from typing import Any
 
 from ray import tune
 
+from jobs_ray.cluster import has_gpus
 from jobs_ray.lm.errors import TrainingError
 from jobs_ray.lm.session import Session
 from jobs_ray.lm.task import Task
@@ -81,10 +82,13 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
 
     task: Task
     resources: Mapping[str, float]
+    or_gpu: bool
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:
-        return tune.PlacementGroupFactory([dict(cls.resources)])
+        # asked when the trials start: a driver on a node without a GPU does not mean a cluster without any
+        gpu = {"GPU": 1.0} if cls.or_gpu and "GPU" not in cls.resources and has_gpus() else {}
+        return tune.PlacementGroupFactory([{**cls.resources, **gpu}])
 
     def setup(self, config: dict[str, Any]) -> None:
         import transformers
@@ -116,10 +120,10 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
             shutil.copytree(self._scratch / "kept", checkpoint_dir, dirs_exist_ok=True)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from a checkpoint of this very trial, after its actor died."""
-        from jobs_ray.lm.resume import RUN_FILE
+        """Go on from a checkpoint of this very trial, after its actor died; from the start, where it cannot be."""
+        from jobs_ray.lm.resume import can_go_on
 
-        if (Path(checkpoint) / RUN_FILE).exists():
+        if can_go_on(Path(checkpoint)):
             self._restore = self._scratch / "restored"
             shutil.copytree(checkpoint, self._restore, dirs_exist_ok=True)
 
@@ -155,6 +159,6 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
             shutil.rmtree(self._scratch / name, ignore_errors=True)
 
 
-def actor_trainable(task: Task, resources: Mapping[str, float]) -> type[ActorTrainable]:
-    """The class trainable of a task, each actor holding `resources`."""
-    return type("LMTrainable", (ActorTrainable,), {"task": task, "resources": dict(resources)})
+def actor_trainable(task: Task, resources: Mapping[str, float], *, or_gpu: bool = False) -> type[ActorTrainable]:
+    """The class trainable of a task, each actor holding `resources`; or_gpu: and a GPU, where the cluster has any."""
+    return type("LMTrainable", (ActorTrainable,), {"task": task, "resources": dict(resources), "or_gpu": or_gpu})

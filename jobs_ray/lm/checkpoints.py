@@ -1,43 +1,108 @@
-"""Deleting the checkpoints of short runs that no promotion will resume any more."""
+"""Which checkpoints of a search are kept: those of full runs, and of the short runs that may still be promoted."""
 
 from __future__ import annotations
 
 import logging
-import shutil
-from pathlib import Path
+import math
 from typing import Any
 
 from ray import tune
 
+from jobs_ray.lm.task import Task
+
 logger = logging.getLogger(__name__)
+
+
+def run_config(task: Task, *, keep: int = 10, metric: str = "eval_loss", mode: str = "min", **settings: Any) -> Any:
+    """A `tune.RunConfig` for searches over `task`: one checkpoint a trial, and `PruneCheckpoints`.
+
+    keep, metric, mode: of PruneCheckpoints. settings: of RunConfig; its `callbacks` are added to ours, and a
+    `checkpoint_config` replaces ours.
+    """
+    settings.setdefault("checkpoint_config", tune.CheckpointConfig(num_to_keep=1))
+    prune = PruneCheckpoints(task.max_steps, task.steps_key, task.resume_key, keep=keep, metric=metric, mode=mode)
+    return tune.RunConfig(**settings | {"callbacks": [*(settings.get("callbacks") or []), prune]})
 
 
 class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
     """A Tune callback: `RunConfig(callbacks=[PruneCheckpoints(task.max_steps)])`.
 
-    The checkpoint of a short run (one whose config has fewer `steps_key` steps than `max_steps`) is deleted when
-    the trial that resumed it has completed, and all that are left when the experiment ends. Full runs keep theirs.
+    Of a short run (one whose config has fewer `steps_key` steps than `max_steps`) the checkpoint is deleted when the
+    trial that resumed it has ended; when `keep` other short runs that wait for a promotion have a better last
+    `metric`; and in any case when the experiment ends. Full runs keep theirs. Should one that has lost its checkpoint
+    be promoted all the same, it is trained from the start.
     """
 
-    def __init__(self, max_steps: int, steps_key: str = "max_steps", resume_key: str = "resume_from") -> None:
+    def __init__(
+        self,
+        max_steps: int,
+        steps_key: str = "max_steps",
+        resume_key: str = "resume_from",
+        *,
+        keep: int = 10,
+        metric: str = "eval_loss",
+        mode: str = "min",
+    ) -> None:
+        if keep < 1 or mode not in ("min", "max"):
+            raise ValueError(f"keep must be at least 1 and mode 'min' or 'max', got keep={keep}, mode={mode!r}")
         self._max_steps = max_steps
         self._steps_key = steps_key
         self._resume_key = resume_key
+        self._keep = keep
+        self._metric = metric
+        self._sign = 1.0 if mode == "min" else -1.0
+        self._deleted: set[str] = set()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        source = trial.config.get(self._resume_key)
-        if source:
-            self._delete(Path(source))
+        self._ended(trials, trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._ended(trials, trial)  # of a promotion that failed: it is not tried again
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         for trial in trials:
-            steps = trial.config.get(self._steps_key)
-            if steps is not None and steps < self._max_steps and trial.checkpoint is not None:
-                self._delete(Path(trial.checkpoint.path))
+            self._delete_of(trial)
 
-    def _delete(self, folder: Path) -> None:
-        from jobs_ray.lm.resume import RUN_FILE
+    def _ended(self, trials: list[Any], trial: Any) -> None:
+        source = trial.config.get(self._resume_key)
+        if source:
+            self._delete(source)
+        in_use = {_path(t.config.get(self._resume_key)) for t in trials if not t.is_finished()}
+        waiting = [
+            t for t in trials
+            if self._is_short(t) and t.is_finished() and t.checkpoint is not None
+            and t.trial_id not in self._deleted and _path(t.checkpoint) not in in_use
+        ]  # fmt: skip
+        for late in sorted(waiting, key=self._rank)[self._keep :]:
+            self._delete_of(late)
 
-        if (folder / RUN_FILE).exists():  # never anything but a checkpoint of ours
-            shutil.rmtree(folder, ignore_errors=True)
-            logger.debug("deleted %s", folder)
+    def _rank(self, trial: Any) -> float:
+        value = (trial.last_result or {}).get(self._metric)
+        return self._sign * value if isinstance(value, int | float) and math.isfinite(value) else math.inf
+
+    def _is_short(self, trial: Any) -> bool:
+        steps = trial.config.get(self._steps_key)
+        return steps is not None and steps < self._max_steps
+
+    def _delete_of(self, trial: Any) -> None:
+        if self._is_short(trial) and trial.checkpoint is not None and trial.trial_id not in self._deleted:
+            self._deleted.add(trial.trial_id)
+            self._delete(trial.checkpoint)
+
+    def _delete(self, checkpoint: Any) -> None:
+        from pyarrow.fs import FileType
+
+        from jobs_ray.lm.resume import RUN_FILE, location
+
+        filesystem, path = location(checkpoint)
+        try:
+            # never anything but a checkpoint of ours
+            if filesystem.get_file_info(f"{path}/{RUN_FILE}").type == FileType.File:
+                filesystem.delete_dir(path)
+                logger.debug("deleted %s", path)
+        except OSError as error:  # a full bucket is a nuisance, an exception here would end the search
+            logger.warning("could not delete the checkpoint %s: %s", path, error)
+
+
+def _path(checkpoint: Any) -> str | None:
+    return None if not checkpoint else str(getattr(checkpoint, "path", checkpoint))

@@ -175,7 +175,7 @@ def _search(task: Task, size: Size, out: Path, seed: int, workers: int) -> tuple
     from ray.train import ScalingConfig
 
     from jobs_ray import JoBSScheduler, JoBSSearcher
-    from jobs_ray.lm.checkpoints import PruneCheckpoints
+    from jobs_ray.lm.checkpoints import run_config
     from jobs_ray.lm.train import trainable
 
     searcher = JoBSSearcher(
@@ -201,13 +201,7 @@ def _search(task: Task, size: Size, out: Path, seed: int, workers: int) -> tuple
             scheduler=JoBSScheduler(),
             reuse_actors=workers == 1,
         ),
-        run_config=tune.RunConfig(
-            name="experiment",
-            storage_path=str(out),
-            verbose=0,
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            callbacks=[PruneCheckpoints(task.max_steps, task.steps_key, task.resume_key)],
-        ),
+        run_config=run_config(task, name="experiment", storage_path=str(out), verbose=0),
     )
     return tuner.fit(), searcher
 

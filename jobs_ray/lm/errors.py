@@ -20,3 +20,13 @@ def finite(value: float, what: str, step: int) -> float:
     if not math.isfinite(value):
         raise TrainingError(f"{what} is {value} at step {step}; the run diverged (lower lr, or warm up)")
     return value
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is one of memory, of the device or of the machine."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +70,7 @@ def run_group(task: Task, scaling_config: Any, config: dict[str, Any]) -> None:
     if result.checkpoint is not None:
         tune.report(dict(result.metrics or {}), checkpoint=result.checkpoint)
     # What Ray Train kept is now in the trial's own folder.
-    shutil.rmtree(Path(storage.experiment_fs_path) / name, ignore_errors=True)
+    _delete_dir(storage.storage_filesystem, f"{storage.experiment_fs_path}/{name}")
 
 
 def worker(arguments: dict[str, Any]) -> None:
@@ -80,6 +79,7 @@ def worker(arguments: dict[str, Any]) -> None:
     from ray import train
 
     from jobs_ray.lm.loop import train as train_one
+    from jobs_ray.lm.resume import can_go_on
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -94,8 +94,17 @@ def worker(arguments: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="jobs-ray-") as scratch:
         before = train.get_checkpoint()
         if before is not None:  # this group was restarted
-            config[task.resume_key] = before.to_directory(f"{scratch}/restored")
+            restored = Path(before.to_directory(f"{scratch}/restored"))
+            if can_go_on(restored):
+                config[task.resume_key] = str(restored)
         train_one(config, Session(task), report, Path(scratch) / "run")
+
+
+def _delete_dir(filesystem: Any, path: str) -> None:
+    try:
+        filesystem.delete_dir(path)
+    except FileNotFoundError:  # a run that has left nothing
+        logger.debug("%s was not there to delete", path)
 
 
 def _preflight() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from jobs_ray.lm import formatting
+from jobs_ray.lm.chat import has_template
 from jobs_ray.lm.domains import Domain
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _OPEN_BINS = 32
 
 def encode(rows: Dataset, domain: Domain, kind: str, tokenizer: Any) -> Iterator[list[tuple[list[int], bool]]]:
     """Every example as token segments, special tokens included."""
-    templated = kind == "chat" and bool(getattr(tokenizer, "chat_template", None))
+    templated = (kind in ("chat", "conversational") and has_template(tokenizer)) or domain.chat
     first = tokenizer("")["input_ids"][:1] if not templated else []
     begin = [t for t in first if t == tokenizer.bos_token_id]
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None and not templated else []
@@ -33,6 +34,7 @@ def encode(rows: Dataset, domain: Domain, kind: str, tokenizer: Any) -> Iterator
                 prompt=domain.prompt,
                 completion=domain.completion,
                 tokenizer=tokenizer,
+                chat=domain.chat,
             )
             for values in zip(*block.values(), strict=True)
         ]

@@ -7,6 +7,7 @@ checkpoint just written, or None.
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
 import time
@@ -14,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs_ray.lm.errors import TaskError, TrainingError
-from jobs_ray.lm.resume import check_resume
+from jobs_ray.lm.errors import TaskError, TrainingError, out_of_memory
+from jobs_ray.lm.resume import check_resume, local_folder
 from jobs_ray.lm.session import Session, pinned_threads
 from jobs_ray.lm.task import Task
 
@@ -58,13 +59,10 @@ def train(config: Mapping[str, Any], session: Session, report: Report, scratch: 
     task = session.task
     with pinned_threads(task.threads):
         trainer = build(config, session, report, scratch, save=save)
-        resume = config.get(task.resume_key)
-        if resume:
-            check_resume(Path(resume), config, task)
         try:
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            _go(trainer, config, task)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, TrainingError) or not _out_of_memory(error):
+            if isinstance(error, TrainingError) or not out_of_memory(error):
                 raise
             raise TrainingError(
                 f"out of memory at step {trainer.state.global_step} with {trainer.args.per_device_train_batch_size} "
@@ -72,9 +70,35 @@ def train(config: Mapping[str, Any], session: Session, report: Report, scratch: 
                 f"activation_checkpointing, or narrow the space. ({str(error)[:200]})"
             ) from error
         finally:
-            trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _let_go(trainer)
+
+
+def _go(trainer: Any, config: Mapping[str, Any], task: Task) -> None:
+    resume = config.get(task.resume_key)
+    if not resume:
+        trainer.train()
+        return
+    with local_folder(resume) as folder:
+        check_resume(folder, config, task)
+        trainer.train(resume_from_checkpoint=str(folder))
+
+
+def _let_go(trainer: Any) -> None:
+    """Free the model and the optimiser now: the next trial of this process needs their memory.
+
+    accelerate and the callback handler hold them too, and the trainer is part of a circle (its callbacks know it), so
+    that without this two full models were in memory while the next trial's was built.
+    """
+    import torch
+
+    trainer.accelerator.free_memory()
+    handler = trainer.callback_handler
+    handler.callbacks.clear()
+    handler.model = handler.optimizer = handler.lr_scheduler = handler.train_dataloader = None
+    trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def build(config: Mapping[str, Any], session: Session, report: Report, scratch: Path, *, save: bool = True) -> Any:
@@ -86,10 +110,12 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
     seed = task.seed_of(config)
     weights = weights_of(config.get("mixture"), list(task.domains))
     plan = MixturePlan(session.train, weights, task.max_steps * task.batch_size, seed=seed, unit=task.unit)
+    args = arguments(config, task, scratch)  # before the model: DeepSpeed's ZeRO-3 shards it as it is made
     start = time.perf_counter()
     model = session.models.build(config, seed)
+    # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
+    model.config.use_cache = False
     built = time.perf_counter()
-    args = arguments(config, task, scratch)
     return MixtureTrainer(
         model=model,
         args=args,
@@ -144,26 +170,16 @@ def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
     }
     if on_cpu and world > 1:
         given["ddp_backend"] = "gloo"
-    if "use_cache" in known:
-        # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
-        given["use_cache"] = False
     if task.activation_checkpointing:
         name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
         given[name] = True
         given[f"{name}_kwargs"] = {"use_reentrant": False}
-    clash = sorted(set(task.trainer_args) & {"max_steps", "output_dir", "seed", "data_seed"})
-    if clash:
-        raise TaskError(f"trainer_args {clash} are set from the task and the trial's config")
     unknown = sorted(set(task.trainer_args) - known)
     if unknown:
         raise TaskError(f"transformers.TrainingArguments has no {unknown}; remove them from trainer_args")
-    return TrainingArguments(**{**given, **task.trainer_args})
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text
+    made = TrainingArguments(**{**given, **task.trainer_args})
+    if made.n_gpu > 1:
+        # One process that sees several GPUs: transformers would wrap the model in DataParallel and read n_gpu times
+        # the planned rows a step. More GPUs are more workers.
+        made._n_gpu = 1
+    return made

@@ -1,22 +1,32 @@
-"""Accuracy on questions: by likelihood among options, or by greedy generation and exact match."""
+"""Accuracy on questions: by likelihood among options, or by greedy generation and exact match.
+
+Questions are asked as the domain's rows are trained on: through the tokenizer's chat template where the domain is a
+chat (or says `chat=True`), else as plain text. Every rank asks its share, in the same number of passes as the others.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from jobs_ray.lm import domains, formatting
+from jobs_ray.lm import domains, evaluation, formatting
 from jobs_ray.lm.errors import DataError
-from jobs_ray.lm.formatting import Question
+from jobs_ray.lm.questions import Question
 from jobs_ray.lm.session import Session
 from jobs_ray.lm.task import Task
 
+_MOST_NEW_TOKENS = 512
+
 
 def questions(task: Task, tokenizer: Any) -> list[Question]:
-    """The first `Accuracy.questions` questions of its domain. Raises DataError when its rows are not questions."""
+    """A sample of `Accuracy.questions` questions of its domain, the same for all trials.
+
+    Raises DataError when its rows are not questions.
+    """
     spec = task.accuracy
     if spec is None:
         raise DataError("the task has no accuracy metric")
@@ -25,12 +35,9 @@ def questions(task: Task, tokenizer: Any) -> list[Question]:
     kind = domain.format
     if kind == "auto":
         kind = formatting.detect(rows[0], column=domain.column, prompt=domain.prompt, completion=domain.completion)
-    rows = rows.select(range(min(spec.questions, len(rows))))
-    if kind in formatting.QUESTIONS:
-        return [formatting.QUESTIONS[kind](row) for row in rows]
-    if kind == "prompt_completion":
-        return [Question(r[domain.prompt], r[domain.completion], (), (r[domain.completion].strip(),)) for r in rows]
-    raise DataError(f"accuracy needs questions; {kind!r} rows have none (formats: {list(formatting.QUESTIONS)})")
+    how = {"prompt": domain.prompt, "completion": domain.completion, "tokenizer": tokenizer, "chat": domain.chat}
+    chosen = rows.select(evaluation.sample(len(rows), spec.questions, task.seed))
+    return [formatting.asked_of(row, kind, **how) for row in chosen]
 
 
 def count_right(model: Any, session: Session, rank: int = 0, ranks: int = 1) -> torch.Tensor:
@@ -38,47 +45,103 @@ def count_right(model: Any, session: Session, rank: int = 0, ranks: int = 1) -> 
     spec = session.task.accuracy
     assert spec is not None
     assert session.questions is not None
-    mine = session.questions[rank::ranks]
+    closed = [q for q in session.questions if q.options]
+    opened = [q for q in session.questions if not q.options]
+    size = evaluation.pass_size(model, spec.batch_size, session.task.seq_len)
     right = 0
-    for question in mine:
-        if question.options:
-            scores = [_score(model, session.tokenizer, question.prompt, o, session) for o in question.options]
-            right += question.options[scores.index(max(scores))] == question.answer
-        else:
-            right += _matches(_generate(model, session, question.prompt, spec.max_new_tokens), question)
-    return torch.tensor([right, len(mine)], dtype=torch.float64)
+    if closed:
+        right += _right_by_likelihood(model, session, closed, size, rank, ranks)
+    if opened:
+        right += _right_by_generation(model, session, opened, spec.batch_size, rank, ranks)
+    return torch.tensor([right, len(closed[rank::ranks]) + len(opened[rank::ranks])], dtype=torch.float64)
 
 
-def _score(model: Any, tokenizer: Any, prompt: str, option: str, session: Session) -> float:
-    """Log-likelihood of the option after the prompt, a character (length-normalised)."""
-    head = _prompt_ids(tokenizer, prompt)
-    tail = tokenizer(option, add_special_tokens=False)["input_ids"]
-    ids = (head + tail)[-session.task.seq_len :]
-    kept = min(len(tail), len(ids) - 1)
-    tokens = torch.tensor([ids], device=model.device)
-    logits = model(input_ids=tokens, use_cache=False).logits[0, -kept - 1 : -1].float()
-    picked = torch.log_softmax(logits, -1).gather(1, tokens[0, -kept:, None])
-    return float(picked.sum()) / max(len(option), 1)
+def _right_by_likelihood(model: Any, session: Session, asked: list[Question], size: int, rank: int, ranks: int) -> int:
+    pairs = [(question, option) for question in asked[rank::ranks] for option in question.options]
+    # ranks have different numbers of options, and a sharded model's forward pass needs every rank
+    most = max(sum(len(question.options) for question in asked[r::ranks]) for r in range(ranks))
+    pairs += [(asked[0], asked[0].options[0])] * (most - len(pairs))
+    scores: list[float] = []
+    for start in range(0, most, size):
+        scores += _scores(model, session, pairs[start : start + size])
+    right = at = 0
+    for question in asked[rank::ranks]:
+        mine = scores[at : at + len(question.options)]
+        at += len(question.options)
+        right += question.options[mine.index(max(mine))] == question.answer
+    return right
 
 
-def _generate(model: Any, session: Session, prompt: str, max_new_tokens: int) -> str:
+def _scores(model: Any, session: Session, pairs: Sequence[tuple[Question, str]]) -> list[float]:
+    """Log-likelihoods of the options after their prompts, a character (length-normalised)."""
+    rows, tails = [], []
+    for question, option in pairs:
+        tail = session.tokenizer(option, add_special_tokens=False)["input_ids"]
+        ids = (_prompt_ids(session.tokenizer, question) + tail)[-session.task.seq_len :]
+        rows.append(ids)
+        tails.append(min(len(tail), len(ids) - 1))
+    longest = max(len(ids) for ids in rows)
+    pad = session.tokenizer.pad_token_id or 0
+    tokens = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in rows], device=model.device)
+    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in rows], device=model.device)
+    logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+    scores = []
+    for at, (ids, tail_length, (_, option)) in enumerate(zip(rows, tails, pairs, strict=True)):
+        said = torch.log_softmax(logits[at, len(ids) - tail_length - 1 : len(ids) - 1].float(), -1)
+        picked = said.gather(1, tokens[at, len(ids) - tail_length : len(ids), None])
+        scores.append(float(picked.sum()) / max(len(option), 1))
+    return scores
+
+
+def _right_by_generation(model: Any, session: Session, asked: list[Question], size: int, rank: int, ranks: int) -> int:
+    new_tokens = _new_tokens(session, asked)
+    mine = asked[rank::ranks]
+    most = len(asked[0::ranks])
+    padded = mine + [asked[0]] * (most - len(mine))
+    said: list[str] = []
+    for start in range(0, most, size):
+        said += _generate(model, session, padded[start : start + size], new_tokens, together=ranks > 1)
+    return sum(_matches(text, question) for text, question in zip(said, mine, strict=False))
+
+
+def _new_tokens(session: Session, asked: list[Question]) -> int:
+    """`Accuracy.max_new_tokens`; by default room for the longest right answer and a quarter more."""
+    spec = session.task.accuracy
+    assert spec is not None
+    if spec.max_new_tokens is not None:
+        return spec.max_new_tokens
+    longest = max(len(session.tokenizer(q.answer, add_special_tokens=False)["input_ids"]) for q in asked)
+    return min(_MOST_NEW_TOKENS, longest + longest // 4 + 8)
+
+
+def _generate(
+    model: Any, session: Session, asked: Sequence[Question], max_new_tokens: int, *, together: bool
+) -> list[str]:
+    """Greedy answers. together: go on until the last rank has finished (sharded models would hang)."""
     tokenizer = session.tokenizer
-    ids = _prompt_ids(tokenizer, prompt)[-session.task.seq_len :]
-    tokens = torch.tensor([ids], device=model.device)
+    rows = [_prompt_ids(tokenizer, question)[-session.task.seq_len :] for question in asked]
+    longest = max(len(ids) for ids in rows)
+    pad = tokenizer.pad_token_id or 0
+    tokens = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in rows], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in rows], device=model.device)
     made = model.generate(
         input_ids=tokens,
-        attention_mask=torch.ones_like(tokens),
+        attention_mask=mask,
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        use_cache=True,
         pad_token_id=tokenizer.pad_token_id,
+        synced_gpus=together,
     )
-    return str(tokenizer.decode(made[0, len(ids) :], skip_special_tokens=True))
+    return [str(text) for text in tokenizer.batch_decode(made[:, longest:], skip_special_tokens=True)]
 
 
-def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+def _prompt_ids(tokenizer: Any, question: Question) -> list[int]:
+    ids = list(tokenizer(question.prompt, add_special_tokens=False)["input_ids"])
+    if question.templated:
+        return ids
     first = tokenizer("")["input_ids"][:1]
-    return [t for t in first if t == tokenizer.bos_token_id] + list(ids)
+    return [t for t in first if t == tokenizer.bos_token_id] + ids
 
 
 def _matches(text: str, question: Question) -> bool:

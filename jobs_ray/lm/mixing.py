@@ -7,12 +7,16 @@ shares are off by 1-3 %, over a short run by 10 %, which is noise in exactly wha
 domains take turns instead (weighted fair queueing): the k-th row a domain gives is due at the virtual time
 `(tokens before it + half its own) / w_d`, and rows are read in order of due time. So every *prefix* has the
 right shares within about one row a domain, a short run is a prefix of the full one, and the order needs no N.
+What the weights are shares of is `unit`. Under uniform weights over MMLU, commonsense_qa, gsm8k and wikitext the
+shares of *learned* tokens were .03, .06, .34 and .57 with "tokens": of a question with its options only the answer is
+learned. With "loss_tokens" they are what the weights say.
 Within a domain rows are shuffled by (seed, domain, epoch); an exhausted domain starts its next epoch.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +25,7 @@ import numpy as np
 from jobs_ray.lm.errors import TaskError
 from jobs_ray.lm.packing import PackedRows
 
+UNITS = ("tokens", "loss_tokens", "examples")
 IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -41,7 +46,8 @@ def weights_of(mixture: Mapping[str, float] | None, names: list[str]) -> dict[st
 class MixturePlan:
     """Positions 0..N-1 of a run: `domain` (N,) index into `names`, `row` (N,) row of that domain.
 
-    unit: what the weights are shares of: "tokens" (padding not counted) or "examples" of the source.
+    unit: what the weights are shares of: "tokens" (prompts counted, padding not), "loss_tokens" (only those that are
+        learned: of a question with a long prompt and a short answer, the answer) or "examples" of the source.
     """
 
     def __init__(
@@ -56,32 +62,42 @@ class MixturePlan:
         self.names = list(rows)
         self.positions = positions
         share = np.array([weights[name] for name in self.names], dtype=np.float64)
+        if unit not in UNITS:
+            raise TaskError(f"unit must be one of {list(UNITS)}, got {unit!r}")
         if unit == "examples":
             share = share * [rows[n].info.tokens / rows[n].info.examples for n in self.names]
-        elif unit != "tokens":
-            raise TaskError(f"unit must be 'tokens' or 'examples', got {unit!r}")
         share = share / share.sum()
-        due, domain, row, length = [], [], [], []
+        measures = [rows[n].learned if unit == "loss_tokens" else rows[n].lengths for n in self.names]
+        due, domain, row, length, learned = [], [], [], [], []
         for d, name in enumerate(self.names):
             if share[d] == 0.0:
                 continue
-            order = _order(len(rows[name]), _enough(rows, share, d, positions), seed, name)
-            lengths = np.asarray(rows[name].lengths, dtype=np.int64)[order]
-            due.append((np.cumsum(lengths) - 0.5 * lengths) / share[d])
+            order = _order(len(rows[name]), _enough(measures, share, d, positions), seed, name)
+            measure = np.asarray(measures[d], dtype=np.int64)[order]
+            due.append((np.cumsum(measure) - 0.5 * measure) / share[d])
             domain.append(np.full(len(order), d))
             row.append(order)
-            length.append(lengths)
+            length.append(np.asarray(rows[name].lengths, dtype=np.int64)[order])
+            learned.append(np.asarray(rows[name].learned, dtype=np.int64)[order])
         first = np.argsort(np.concatenate(due), kind="stable")[:positions]
         if len(first) < positions:
             raise AssertionError("the plan was made too short")  # _enough promises enough rows
         self.domain: IntArray = np.concatenate(domain)[first]
         self.row: IntArray = np.concatenate(row)[first]
         self._length: IntArray = np.concatenate(length)[first]
+        self._learned: IntArray = np.concatenate(learned)[first]
         self._sizes = [len(rows[name]) for name in self.names]
 
     def tokens(self, upto: int | None = None) -> dict[str, int]:
         """Tokens read from each domain in the first `upto` positions."""
-        counts = np.bincount(self.domain[:upto], self._length[:upto], minlength=len(self.names))
+        return self._sums(self._length[:upto], upto)
+
+    def loss_tokens(self, upto: int | None = None) -> dict[str, int]:
+        """Those of them that are learned."""
+        return self._sums(self._learned[:upto], upto)
+
+    def _sums(self, of: IntArray, upto: int | None) -> dict[str, int]:
+        counts = np.bincount(self.domain[:upto], of, minlength=len(self.names))
         return {name: int(c) for name, c in zip(self.names, counts, strict=True)}
 
     def epochs(self, upto: int | None = None) -> dict[str, float]:
@@ -90,14 +106,13 @@ class MixturePlan:
         return {n: float(c) / s for n, c, s in zip(self.names, counts, self._sizes, strict=True)}
 
 
-def _enough(rows: Mapping[str, PackedRows], share: Any, d: int, positions: int) -> int:
+def _enough(measures: list[Any], share: Any, d: int, positions: int) -> int:
     """Rows of domain d that surely cover its part of `positions` rows, capped by all of them."""
-    names = list(rows)
-    tokens = max(int(np.max(rows[n].lengths)) for n, s in zip(names, share, strict=True) if s > 0) * positions
-    mean = rows[names[d]].info.tokens / len(rows[names[d]])
-    epoch = len(rows[names[d]])
-    # A whole extra epoch, since the mean length only holds over full epochs; one extra row for rounding.
-    return int(min(positions, np.ceil(share[d] * tokens / mean) + epoch)) + 1
+    whole = max(int(np.max(m)) for m, s in zip(measures, share, strict=True) if s > 0) * positions
+    mean = float(np.mean(measures[d]))
+    epoch = len(measures[d])
+    # A whole extra epoch, since the mean only holds over full epochs; one extra row for rounding.
+    return int(min(positions, np.ceil(share[d] * whole / mean) + epoch)) + 1
 
 
 def _order(size: int, count: int, seed: int, name: str) -> IntArray:
@@ -140,17 +155,24 @@ def collate(rows: list[dict[str, np.ndarray[Any, np.dtype[np.int32]]]]) -> dict[
     return {name: torch.from_numpy(values.astype(np.int64)) for name, values in batch.items()}
 
 
-def weight_bounds(rows: Mapping[str, PackedRows], positions: int, seq_len: int, max_epochs: float) -> dict[str, float]:
+def weight_bounds(
+    rows: Mapping[str, PackedRows], positions: int, seq_len: int, max_epochs: float, unit: str = "tokens"
+) -> dict[str, float]:
     """The largest weight at which no domain is read more than `max_epochs` times in a run.
 
     Raises TaskError when the bounds leave no mixture (all data together too small).
     """
-    run = positions * seq_len
-    bounds = {name: min(1.0, max_epochs * packed.info.tokens / run) for name, packed in rows.items()}
+    if unit == "loss_tokens":
+        sizes = {name: packed.info.loss_tokens for name, packed in rows.items()}
+        run = math.ceil(positions * max(packed.info.loss_tokens / packed.info.rows for packed in rows.values()))
+    else:
+        sizes = {name: packed.info.tokens for name, packed in rows.items()}
+        run = positions * seq_len
+    bounds = {name: min(1.0, max_epochs * size / run) for name, size in sizes.items()}
     if sum(bounds.values()) < 1.0:
-        have = sum(packed.info.tokens for packed in rows.values())
+        have = sum(sizes.values())
         raise TaskError(
-            f"max_epochs_per_domain={max_epochs} allows {max_epochs * have:.0f} tokens of all domains together, "
+            f"max_epochs_per_domain={max_epochs} allows {max_epochs * have:.0f} {unit} of all domains together, "
             f"a full run reads {run}; raise it to at least {run / have:.2f}, add data, or train fewer steps"
         )
     return bounds

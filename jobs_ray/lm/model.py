@@ -11,7 +11,8 @@ from typing import Any
 from jobs_ray.lm.errors import TaskError
 from jobs_ray.lm.task import Model
 
-LORA_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
+PAPERS_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
+_EVERYWHERE = ("trust_remote_code", "token")  # of Model.kwargs, what tokenizer and configuration need too
 _LORA_KEYS = {"r", "alpha", "dropout", "num_layers", "end", "modules"}
 
 
@@ -20,7 +21,9 @@ def load_tokenizer(spec: Model) -> Any:
     from transformers import AutoTokenizer
 
     where = spec.tokenizer or spec.name
-    extra = {"gguf_file": spec.gguf_file} if spec.gguf_file and not spec.tokenizer else {}
+    extra: dict[str, Any] = {name: spec.kwargs[name] for name in _EVERYWHERE if name in spec.kwargs}
+    if spec.gguf_file and not spec.tokenizer:
+        extra["gguf_file"] = spec.gguf_file
     tokenizer = AutoTokenizer.from_pretrained(where, revision=spec.revision, **extra)
     if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -52,12 +55,40 @@ def fresh_config(spec: Mapping[str, Any], overrides: Mapping[str, Any] | None, t
     return AutoConfig.for_model(kind, **keys)
 
 
-def lora_config(lora: Mapping[str, Any], num_layers: int) -> Any:
+def lora_modules(model: Any) -> list[str]:
+    """Names of the linear modules in the model's layers, as it has them; the paper's five, where it has those.
+
+    Llama's names are not everybody's: gpt2 has c_attn, c_proj, c_fc; phi3 qkv_proj, o_proj, gate_up_proj, down_proj.
+    """
+    names: dict[str, None] = {}
+    for name, module in model.named_modules():
+        if any(part.isdigit() for part in name.split(".")) and type(module).__name__ in ("Linear", "Conv1D"):
+            names[name.split(".")[-1]] = None
+    found = list(names)
+    return list(PAPERS_MODULES) if set(PAPERS_MODULES) <= set(found) else found
+
+
+def empty_model(spec: Model) -> Any:
+    """The architecture of a pretrained model without its weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    extra: dict[str, Any] = {name: spec.kwargs[name] for name in _EVERYWHERE if name in spec.kwargs}
+    if spec.gguf_file:
+        extra["gguf_file"] = spec.gguf_file
+    config = AutoConfig.from_pretrained(spec.name, revision=spec.revision, **extra)
+    trust = {"trust_remote_code": True} if spec.kwargs.get("trust_remote_code") else {}
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, **trust)
+
+
+def lora_config(lora: Mapping[str, Any], num_layers: int, default: str = "q_proj", *, transposed: bool = False) -> Any:
     """A peft LoraConfig from the trial's `config["lora"]`.
 
     Keys: `r`, `alpha` (default r), `dropout`; the modules as flags (`"q_proj": True`) or as a list `modules`;
-    `num_layers` (default all) from the `end` "last" (default) or "first". With every flag off, q_proj is used:
-    an adapter on nothing has nothing to train, and the search space cannot exclude that corner.
+    `num_layers` (default all) from the `end` "last" (default) or "first". With every flag off, the first of them is
+    used (without flags: `default`): an adapter on nothing has nothing to train, and the search space cannot exclude
+    that corner. transposed: the weights are stored as inputs x outputs (gpt2's Conv1D).
     """
     from peft import LoraConfig, TaskType
 
@@ -67,7 +98,7 @@ def lora_config(lora: Mapping[str, Any], num_layers: int) -> Any:
         raise TaskError(f"lora keys {odd} are neither settings ({sorted(_LORA_KEYS)}) nor module flags (bool)")
     modules: Any = lora.get("modules")
     if modules is None:
-        modules = [name for name, on in flags.items() if on] or ["q_proj"]
+        modules = [name for name, on in flags.items() if on] or [next(iter(flags), default)]
     elif not isinstance(modules, str):
         modules = list(modules)
     count = int(lora.get("num_layers", num_layers))
@@ -84,6 +115,7 @@ def lora_config(lora: Mapping[str, Any], num_layers: int) -> Any:
         lora_alpha=lora.get("alpha", r),
         lora_dropout=float(lora.get("dropout", 0.0)),
         target_modules=modules,
+        fan_in_fan_out=transposed,
         layers_to_transform=list(layers) if count < num_layers else None,
     )
 
@@ -97,10 +129,11 @@ def _quiet_peft() -> Iterator[None]:
 
 
 def bf16_available() -> bool:
-    """Whether this process's device computes in bfloat16 at full speed (CPUs: no, even where they can)."""
+    """Whether this process's device computes in bfloat16 at full speed (CPUs: no, even where they can; V100 and T4 only
+    emulate it)."""
     import torch
 
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class ModelSource:
@@ -127,9 +160,17 @@ class ModelSource:
             base = self._adapted.unload()
             torch.manual_seed(seed)
         else:
+            self._adapted = None  # not two of them in memory
             base = self._load(config, frozen=True)
         with _quiet_peft():
-            self._adapted = get_peft_model(base, lora_config(lora, base.config.num_hidden_layers))
+            names = lora_modules(base)
+            made = lora_config(
+                lora,
+                base.config.num_hidden_layers,
+                "q_proj" if "q_proj" in names else next(iter(names), "q_proj"),
+                transposed=any(type(module).__name__ == "Conv1D" for module in base.modules()),
+            )
+            self._adapted = get_peft_model(base, made)
         return self._adapted
 
     def _load(self, config: Mapping[str, Any], *, frozen: bool) -> Any:
@@ -141,23 +182,37 @@ class ModelSource:
         dtype = torch.bfloat16 if small else torch.float32
         if spec.config is not None:
             made = fresh_config(spec.config, config.get("model"), self.tokenizer)
-            return AutoModelForCausalLM.from_config(made, dtype=dtype)
-        extra = {"gguf_file": spec.gguf_file} if spec.gguf_file else {}
+            return AutoModelForCausalLM.from_config(made, dtype=dtype, **spec.kwargs)
+        extra = dict(spec.kwargs)
+        if spec.gguf_file:
+            extra["gguf_file"] = spec.gguf_file
         return AutoModelForCausalLM.from_pretrained(spec.name, revision=spec.revision, dtype=dtype, **extra)
 
 
-def load(checkpoint: str | Path) -> tuple[Any, Any]:
-    """(model, tokenizer) of a checkpoint that a trial left, adapters on their base included."""
+def load(checkpoint: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """(model, tokenizer) of a checkpoint that a trial left, adapters on their base included.
+
+    checkpoint: folder, URI or Ray `Checkpoint` (`result.checkpoint`), wherever it is stored. kwargs: of
+    `from_pretrained` (dtype, attn_implementation, trust_remote_code, ...). Raises FileNotFoundError when it is none
+    of a model.
+    """
+    from jobs_ray.lm.resume import local_folder
+
+    with local_folder(checkpoint) as folder:
+        return _load_folder(folder, kwargs)
+
+
+def _load_folder(folder: Path, kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = Path(checkpoint)
     if (folder / "adapter_config.json").exists():
         from peft import AutoPeftModelForCausalLM
 
         with _quiet_peft():
-            model = AutoPeftModelForCausalLM.from_pretrained(str(folder))
+            model = AutoPeftModelForCausalLM.from_pretrained(str(folder), **kwargs)
     elif (folder / "config.json").exists():
-        model = AutoModelForCausalLM.from_pretrained(str(folder))
+        model = AutoModelForCausalLM.from_pretrained(str(folder), **kwargs)
     else:
         raise FileNotFoundError(f"{folder} holds neither config.json nor adapter_config.json: not a checkpoint")
+    model.config.use_cache = True  # off in training, and saved so: generation would be slow
     return model, AutoTokenizer.from_pretrained(str(folder))

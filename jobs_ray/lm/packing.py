@@ -26,20 +26,21 @@ import numpy as np
 from jobs_ray.lm import domains, formatting
 from jobs_ray.lm.domains import Domain
 from jobs_ray.lm.errors import DataError
-from jobs_ray.lm.layouts import ExampleRows, TextRows, encode
+from jobs_ray.lm.layouts import IGNORE, ExampleRows, TextRows, encode
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from jobs_ray.lm.task import Task
 
-_VERSION = 1  # part of every key: raise it when the rows of the same content would change
+_VERSION = 2  # part of every key: raise it when the rows of the same content would change
 _ROWS_A_BATCH = 1024
 
 
 @dataclass(frozen=True)
 class PackInfo:
-    """What packing a domain gave. `tokens` are those of text, without padding; `examples` those packed.
+    """What packing a domain gave. `tokens` are those of text, without padding, `loss_tokens` those of them that are
+    learned; `examples` those packed.
 
     truncated: examples longer than a row, cut to it. dropped: examples with nothing left to learn.
     """
@@ -48,6 +49,7 @@ class PackInfo:
     seq_len: int
     rows: int
     tokens: int
+    loss_tokens: int
     examples: int
     truncated: int
     dropped: int
@@ -68,6 +70,7 @@ class PackedRows:
                     flat = batch.column(name).flatten().to_numpy(zero_copy_only=True)
                     self._chunks.setdefault(name, []).append(flat.reshape(len(batch), -1))
         self.lengths = np.load(self.folder / "lengths.npy", mmap_mode="r")
+        self.learned = np.load(self.folder / "learned.npy", mmap_mode="r")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedRows, (str(self.folder),)
@@ -140,15 +143,23 @@ def _write(rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: 
     try:
         encoded = encode(rows, domain, kind, tokenizer)
         packed = TextRows(encoded, seq_len) if layout == "text" else ExampleRows(encoded, tokenizer, seq_len)
-        lengths = _write_arrow(packed, temporary / "rows.arrow", seq_len)
+        lengths, learned = _write_arrow(packed, temporary / "rows.arrow", seq_len)
         if not lengths:
             raise DataError(
                 f"nothing to learn in {domain.source!r:.200} as {kind!r} ({packed.dropped} examples dropped); "
                 "check format and columns"
             )
         np.save(temporary / "lengths.npy", np.asarray(lengths, dtype=np.int32))
+        np.save(temporary / "learned.npy", np.asarray(learned, dtype=np.int32))
         info = PackInfo(
-            layout, seq_len, len(lengths), int(sum(lengths)), packed.examples, packed.truncated, packed.dropped
+            layout,
+            seq_len,
+            rows=len(lengths),
+            tokens=sum(lengths),
+            loss_tokens=sum(learned),
+            examples=packed.examples,
+            truncated=packed.truncated,
+            dropped=packed.dropped,
         )
         (temporary / "info.json").write_text(json.dumps(asdict(info)))
         os.replace(temporary, folder)
@@ -156,12 +167,13 @@ def _write(rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> list[int]:
-    """Write the rows in record batches of `_ROWS_A_BATCH`; returns their numbers of tokens."""
+def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> tuple[list[int], list[int]]:
+    """Write the rows in record batches of `_ROWS_A_BATCH`; returns their numbers of tokens and of those learned."""
     import pyarrow as pa
 
     row_type = pa.list_(pa.int32(), seq_len)
     lengths: list[int] = []
+    learned: list[int] = []
     waiting: list[dict[str, list[int]]] = []
     writer: Any = None
 
@@ -182,6 +194,8 @@ def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> li
 
     for used, row in packed:
         lengths.append(used)
+        # nothing predicts the first token of a row
+        learned.append(sum(t != IGNORE for t in row["labels"]) if "labels" in row else max(1, used - 1))
         waiting.append(row)
         if len(waiting) == _ROWS_A_BATCH:
             flush()
@@ -189,4 +203,4 @@ def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> li
         flush()
     if writer is not None:
         writer.close()
-    return lengths
+    return lengths, learned

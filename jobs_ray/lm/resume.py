@@ -1,9 +1,14 @@
-"""What a checkpoint says of the run it belongs to, and whether a run may go on from it."""
+"""Where a checkpoint lies, what it says of the run it belongs to, and whether a run may go on from it.
+
+A checkpoint is named by a local path, by a URI ("s3://bucket/...") or by Ray's `Checkpoint` (path and file system:
+what a storage that is not local needs, since its bare paths say nothing on another machine).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +18,59 @@ from jobs_ray.lm.task import Task
 RUN_FILE = "jobs_ray_run.json"  # in a checkpoint: the config and step it belongs to
 
 
+@contextmanager
+def local_folder(checkpoint: Any) -> Iterator[Path]:
+    """The checkpoint as a folder of this machine while the context lasts; downloaded once a node if it is remote.
+
+    checkpoint: path, URI or Ray `Checkpoint`. Raises TaskError when it cannot be read.
+    """
+    if isinstance(checkpoint, Path) or (isinstance(checkpoint, str) and "://" not in checkpoint):
+        yield Path(checkpoint)
+        return
+    from ray.tune import Checkpoint
+
+    with ExitStack() as stack:
+        try:
+            held = Checkpoint(checkpoint) if isinstance(checkpoint, str) else checkpoint
+            folder = stack.enter_context(held.as_directory())
+        except (OSError, ValueError, AttributeError) as error:
+            raise TaskError(f"cannot read the checkpoint {checkpoint!r}: {type(error).__name__}: {error}") from error
+        yield Path(folder)
+
+
+def location(checkpoint: Any) -> tuple[Any, str]:
+    """(pyarrow file system, path on it) of a checkpoint named by a path, a URI or a Ray `Checkpoint`."""
+    from pyarrow.fs import FileSystem, LocalFileSystem
+
+    if isinstance(checkpoint, str | Path):
+        if "://" in str(checkpoint):
+            found: tuple[Any, str] = FileSystem.from_uri(str(checkpoint))
+            return found
+        return LocalFileSystem(), str(checkpoint)
+    return checkpoint.filesystem, str(checkpoint.path)
+
+
 def comparable(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """The part of a config that a resumed run must share with the run it goes on from."""
     skip = {task.steps_key, task.resume_key}
     return json.loads(json.dumps({k: v for k, v in config.items() if k not in skip}, sort_keys=True, default=str))  # type: ignore[no-any-return]
 
 
+def can_go_on(checkpoint: Path) -> bool:
+    """Whether the folder is a checkpoint of ours that holds the optimiser too."""
+    file = checkpoint / RUN_FILE
+    return file.exists() and json.loads(file.read_text()).get("resumable", True)
+
+
 def check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task) -> None:
     if not (checkpoint / RUN_FILE).exists():
         raise TaskError(f"config[{task.resume_key!r}]={checkpoint} is not a checkpoint of this trainable")
     saved = json.loads((checkpoint / RUN_FILE).read_text())
+    if not saved.get("resumable", True):
+        raise TaskError(
+            f"the checkpoint {checkpoint} of a full run holds the model without its optimiser; to go on from such, "
+            "train with Task.keep_optimizer=True"
+        )
     if saved["config"] != comparable(config, task):
         raise TaskError(
             f"the checkpoint {checkpoint} is of another config ({saved['config']}), not of "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs_ray.lm.errors import TaskError
-from jobs_ray.lm.model import LORA_MODULES
+from jobs_ray.lm.model import empty_model, lora_modules
 from jobs_ray.lm.task import Task
 
 
@@ -21,8 +21,9 @@ def param_space(
     """Ray Tune domains for `tune.Tuner(param_space=...)`.
 
     The mixture over the task's domains (bounded above when the task has `max_epochs_per_domain`), the learning
-    rate, and for a pretrained base the paper's LoRA space: rank 1-128, alpha 1-48, dropout 0-0.1, the modules,
-    the number of layers and from which end. A fresh model gets depth and width around the task's own instead.
+    rate, and for a pretrained base the paper's LoRA space: rank 1-128, alpha 1-48, dropout 0-0.1, the modules (of a
+    model that has not the paper's five: all linear ones of its layers), the number of layers and from which end. A
+    fresh model gets depth and width around the task's own instead.
 
     fixed: anything to fix or replace, by nested key: `{"lr": 3e-4, "lora": {"r": 16}}`, `{"lora": None}` for
         full fine-tuning, `{"mixture": {...}}`. A value may also be another Tune domain.
@@ -45,26 +46,29 @@ def param_space(
                 task.max_steps * task.batch_size,
                 task.seq_len,
                 task.max_epochs_per_domain,
+                task.unit,
             )
         space["mixture"] = mixture(*task.domains, max=bounds)
     if model:
         space["lr"] = tune.loguniform(1e-5, 1e-2)
         if task.model.config is None:
             if fixed.get("lora", {}) is not None:
-                space["lora"] = _lora_space(layers or _layers(task))
+                space["lora"] = _lora_space(task, layers)
         else:
             space["model"] = _architecture(task.model.config)
     return _merge(space, fixed)
 
 
-def _lora_space(layers: int) -> dict[str, Any]:
+def _lora_space(task: Task, layers: int | None) -> dict[str, Any]:
     from ray import tune
 
+    model = empty_model(task.model)
+    layers = layers or int(model.config.num_hidden_layers)
     return {
         "r": tune.lograndint(1, 129),
         "alpha": tune.randint(1, 49),
         "dropout": tune.uniform(0.0, 0.1),
-        **{name: tune.choice([False, True]) for name in LORA_MODULES},
+        **{name: tune.choice([False, True]) for name in lora_modules(model)},
         "num_layers": tune.randint(1, layers + 1),
         "end": tune.choice(["last", "first"]),
     }
@@ -81,14 +85,6 @@ def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:
         "num_hidden_layers": tune.randint(max(1, depth // 2), 2 * depth + 1),
         "hidden_size": tune.qrandint(max(step, hidden // 2 // step * step), 2 * hidden // step * step, step),
     }
-
-
-def _layers(task: Task) -> int:
-    from transformers import AutoConfig
-
-    extra = {"gguf_file": task.model.gguf_file} if task.model.gguf_file else {}
-    config = AutoConfig.from_pretrained(task.model.name, revision=task.model.revision, **extra)
-    return int(config.num_hidden_layers)
 
 
 def _merge(space: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

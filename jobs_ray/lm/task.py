@@ -9,7 +9,7 @@ What it does vary is the trial's config, a plain dict with any of these keys (th
     model          overrides of `Model.config` (architecture search)
     seed           overrides `Task.seed`
     max_steps      (`Task.steps_key`) optimiser steps to train to, counted from the start of the *full* run
-    resume_from    (`Task.resume_key`) folder of a checkpoint of the same run to go on from
+    resume_from    (`Task.resume_key`) a checkpoint of the same run to go on from: folder, URI or Ray `Checkpoint`
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from jobs_ray.lm import owned
 from jobs_ray.lm.domains import Domain
 from jobs_ray.lm.errors import TaskError
 
@@ -32,6 +33,7 @@ class Model:
     tokenizer: hub name or folder; by default that of `name`.
     dtype: of the weights; "auto": bfloat16 where the device has it and the base is frozen (LoRA), float32
         otherwise (bf16 autocast is used then).
+    kwargs: more arguments of `from_pretrained` (attn_implementation, trust_remote_code, token, ...).
     """
 
     name: str | None = None
@@ -40,6 +42,7 @@ class Model:
     revision: str | None = None
     gguf_file: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.config is None):
@@ -48,6 +51,7 @@ class Model:
             raise TaskError("Model.config needs 'model_type', for example {'model_type': 'llama', ...}")
         if self.tokenizer is None and self.name is None:
             raise TaskError("a fresh model needs Model.tokenizer, a hub name or a folder")
+        owned.check_model(self.kwargs)
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,16 @@ class Target:
 @dataclass(frozen=True)
 class Accuracy:
     """Questions to answer at every report, reported as `accuracy`: by likelihood where a question has options,
-    by greedy generation of up to `max_new_tokens` and exact match otherwise. `domain.format` must be a question
-    format or prompt/completion."""
+    by greedy generation and exact match otherwise. `domain.format` must be a question format, prompt/completion or
+    chat.
+
+    questions: a sample of so many rows, the same for all trials. max_new_tokens: of a generated answer; None: room for
+    the longest right answer. batch_size: questions (or options) a forward pass, over which memory may ask for fewer.
+    """
 
     domain: Domain
     questions: int = 100
-    max_new_tokens: int = 32
+    max_new_tokens: int | None = None
     batch_size: int = 16
 
 
@@ -92,11 +100,16 @@ class Task:
     max_steps: optimiser steps of a full run; the learning-rate schedule always spans them.
     eval_every: steps between reports. A report every few seconds is enough: each costs an evaluation.
     batch_size: rows (of `seq_len` tokens) an optimiser step, over all workers and accumulation steps.
-    unit: what mixture weights are shares of, "tokens" or "examples".
+    unit: what mixture weights are shares of, "tokens", "loss_tokens" (only what is learned) or "examples".
     max_epochs_per_domain: bounds the mixture in `param_space` so that no domain is repeated more often.
-    eval_rows: at most so many rows of each target. save: full runs keep their "best" or "last" checkpoint.
+    eval_rows: a sample of at most so many rows of each target, the same for all trials. eval_batch_size: rows a pass;
+        fewer where their logits would not fit (see `evaluation.py`).
+    save: full runs keep their "best" or "last" checkpoint. keep_optimizer: also the state to go on from, so that Tune
+        can restart a failed full run in its midst (FailureConfig); it is twice the size of what is trained. None: where
+        that is small, with LoRA. Short runs always keep it, for their promotion.
     threads: torch threads of a worker; None: what Ray gave it (or as torch stands).
-    trainer_args: more arguments of `transformers.TrainingArguments` (fsdp, deepspeed, optim, ...).
+    trainer_args: more arguments of `transformers.TrainingArguments` (fsdp, deepspeed, optim, ...), but none that the
+        task itself sets (`owned.py` says which, and what to use instead).
     """
 
     domains: Mapping[str, Domain]
@@ -108,7 +121,7 @@ class Task:
     seq_len: int = 128
     accumulation: int = 1
     cache_dir: str = "~/.cache/jobs-ray"
-    unit: Literal["tokens", "examples"] = "tokens"
+    unit: Literal["tokens", "loss_tokens", "examples"] = "tokens"
     max_epochs_per_domain: float | None = None
     eval_rows: int | None = None
     eval_batch_size: int = 16
@@ -121,6 +134,7 @@ class Task:
     seed: int = 0
     activation_checkpointing: bool = False
     save: Literal["best", "last"] = "best"
+    keep_optimizer: bool | None = None
     threads: int | None = None
     steps_key: str = "max_steps"
     resume_key: str = "resume_from"
@@ -139,6 +153,7 @@ class Task:
             raise TaskError(f"eval_every={self.eval_every} is beyond max_steps={self.max_steps}: nothing reported")
         if self.batch_size % self.accumulation:
             raise TaskError(f"batch_size={self.batch_size} is not a multiple of accumulation={self.accumulation}")
+        owned.check(self.trainer_args)
         targets = {n: t if isinstance(t, Target) else Target(t) for n, t in self.target.items()}
         if min(t.weight for t in targets.values()) < 0 or sum(t.weight for t in targets.values()) <= 0:
             raise TaskError("target weights must be >= 0 and not all zero")
@@ -157,6 +172,12 @@ class Task:
         if not 0 < asked < float("inf"):
             raise TaskError(f"config[{self.steps_key!r}] must be a positive number of steps, got {asked!r}")
         return min(self.max_steps, -int(-asked // self.eval_every) * self.eval_every)
+
+    def resumable(self, config: Mapping[str, Any]) -> bool:
+        """Whether this trial's checkpoints keep the optimiser."""
+        if self.granted_steps(config) < self.max_steps:
+            return True
+        return config.get("lora") is not None if self.keep_optimizer is None else self.keep_optimizer
 
     def seed_of(self, config: Mapping[str, Any]) -> int:
         """The trial's seed."""

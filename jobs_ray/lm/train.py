@@ -6,15 +6,16 @@ Several workers: a function trainable that runs a Ray Train (V2) `TorchTrainer`;
 be used with `reuse_actors=True`.
 
 What is reported: `step` (optimiser steps since the start of the full run: the time attribute), `eval_loss`,
-`eval_<target>_loss`, `accuracy`, `train_loss`, `tokens` and `epochs` by domain, `tokens_per_second`,
-`learning_rate`, `startup_s`. So `JoBSSearcher(max_t=task.max_steps, time_attr="step", steps_key="max_steps",
-resume_key="resume_from")`.
+`eval_<target>_loss`, `accuracy`, `train_loss`, `tokens`, `loss_tokens` (those learned) and `epochs` by domain,
+`tokens_per_second`, `learning_rate`, `startup_s`. So `JoBSSearcher(max_t=task.max_steps, time_attr="step",
+steps_key="max_steps", resume_key="resume_from")`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from jobs_ray.cluster import has_gpus
 from jobs_ray.lm.errors import TaskError
 from jobs_ray.lm.task import Task
 
@@ -22,7 +23,8 @@ from jobs_ray.lm.task import Task
 def trainable(task: Task, scaling_config: Any = None, *, group: bool | None = None, prepare: bool = True) -> Any:
     """A trainable for `tune.Tuner` that trains `task` with a trial's config.
 
-    scaling_config: `ray.train.ScalingConfig`; None: one worker with one CPU (and a GPU, if this process sees one).
+    scaling_config: `ray.train.ScalingConfig`; None: one worker with one CPU (and a GPU, if this process sees one or the
+        cluster has any when the trials start).
     group: True runs even one worker through TorchTrainer; by default only several.
     prepare: tokenise and pack now, in this process, so that no trial has to.
     """
@@ -45,18 +47,17 @@ def trainable(task: Task, scaling_config: Any = None, *, group: bool | None = No
 
         from jobs_ray.lm.group import group_trainable
 
-        return group_trainable(task, scaling_config or ScalingConfig(num_workers=1, use_gpu=_sees_gpu()))
+        return group_trainable(task, scaling_config or ScalingConfig(num_workers=1, use_gpu=_sees_gpu() or has_gpus()))
     if workers > 1:
         raise TaskError(f"{workers} workers need group=True")
     from jobs_ray.lm.actor import actor_trainable
 
     if scaling_config is None:
-        resources = {"CPU": 1.0, **({"GPU": 1.0} if _sees_gpu() else {})}
-    else:
-        resources = dict(scaling_config.resources_per_worker or {})
-        resources.setdefault("CPU", 1.0)
-        if scaling_config.use_gpu:
-            resources.setdefault("GPU", 1.0)
+        return actor_trainable(task, {"CPU": 1.0, **({"GPU": 1.0} if _sees_gpu() else {})}, or_gpu=True)
+    resources = dict(scaling_config.resources_per_worker or {})
+    resources.setdefault("CPU", 1.0)
+    if scaling_config.use_gpu:
+        resources.setdefault("GPU", 1.0)
     return actor_trainable(task, resources)
 
 

@@ -19,9 +19,8 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from jobs_ray.lm import harness, metrics
-from jobs_ray.lm.errors import finite
-from jobs_ray.lm.layouts import IGNORE
+from jobs_ray.lm import evaluation, harness, metrics
+from jobs_ray.lm.errors import TrainingError, finite, out_of_memory
 from jobs_ray.lm.mixing import MixedRows, collate
 from jobs_ray.lm.packing import PackedRows
 from jobs_ray.lm.resume import RUN_FILE, comparable
@@ -85,52 +84,55 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
         """
         was_training = self.model.training
         self.model_wrapped.eval()
-        found: dict[str, float] = {}
-        total = weight = 0.0
-        with torch.no_grad():
-            for name, target in self.lm_task.targets().items():
-                loss = self._token_loss(self.session.target[name])
-                finite(loss, f"eval loss on {name!r}", self.state.global_step)
-                if len(self.lm_task.target) > 1:
-                    found[f"eval_{name}_loss"] = loss
-                total += target.weight * loss
-                weight += target.weight
-            found["eval_loss"] = total / weight
-            if self.lm_task.accuracy is not None:
-                if self.session.questions is None:
-                    self.session.questions = metrics.questions(self.lm_task, self.session.tokenizer)
-                right = metrics.count_right(self.model, self.session, self.args.process_index, self.args.world_size)
-                right = self.accelerator.reduce(right.to(self.args.device), "sum")
-                found["accuracy"] = float(right[0] / right[1])
-            if self.lm_task.lm_eval is not None:
-                found.update(harness.evaluate(self.model, self.session))
+        try:
+            with torch.no_grad():
+                found = self._evaluated()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if isinstance(error, TrainingError) or not out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"out of memory in the evaluation at step {self.state.global_step}; lower Task.eval_batch_size (now "
+                f"{self.lm_task.eval_batch_size}) and the batch_size of Accuracy or LmEval. ({str(error)[:200]})"
+            ) from error
         self.model_wrapped.train(was_training)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
+    def _evaluated(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        total = weight = 0.0
+        for name, target in self.lm_task.targets().items():
+            loss = self._token_loss(self.session.target[name])
+            finite(loss, f"eval loss on {name!r}", self.state.global_step)
+            if len(self.lm_task.target) > 1:
+                found[f"eval_{name}_loss"] = loss
+            total += target.weight * loss
+            weight += target.weight
+        found["eval_loss"] = total / weight
+        if self.lm_task.accuracy is not None:
+            if self.session.questions is None:
+                self.session.questions = metrics.questions(self.lm_task, self.session.tokenizer)
+            right = metrics.count_right(self.model, self.session, self.args.process_index, self.args.world_size)
+            right = self._over_ranks(right)
+            found["accuracy"] = float(right[0] / right[1])
+        if self.lm_task.lm_eval is not None:
+            found.update(harness.evaluate(self.model, self.session))
+        return found
+
     def _token_loss(self, rows: PackedRows) -> float:
-        """Mean loss a token on `rows`, each rank taking every R-th; padded so that all ranks run as often
-        (a sharded model's forward pass needs every rank)."""
-        ranks, rank, size = self.args.world_size, self.args.process_index, self.lm_task.eval_batch_size
-        count = min(len(rows), self.lm_task.eval_rows or len(rows))
-        sums = torch.zeros(2, dtype=torch.float64)
-        for start in range(0, -(-count // ranks), size):
-            mine = [r * ranks + rank for r in range(start, min(start + size, -(-count // ranks)))]
-            batch = collate([rows[min(i, count - 1)] for i in mine])
-            for at, i in enumerate(mine):
-                if i >= count:
-                    batch["labels"][at] = IGNORE
-            batch = self._prepare_inputs(batch)
-            labels = batch.pop("labels")[:, 1:]
-            logits = self.model_wrapped(**batch, use_cache=False).logits[:, :-1]
-            for row, label in zip(logits, labels, strict=True):  # a row at a time: float32 logits are large
-                sums[0] += float(torch.nn.functional.cross_entropy(
-                    row.float(), label, ignore_index=IGNORE, reduction="sum"
-                ))  # fmt: skip
-            sums[1] += int((labels != IGNORE).sum())
-        if ranks > 1:
-            sums = self.accelerator.reduce(sums.to(self.args.device), "sum").cpu()
+        """Mean loss a token on the sampled `rows`."""
+        task = self.lm_task
+        chosen = evaluation.sample(len(rows), task.eval_rows, task.seed)
+        size = evaluation.pass_size(self.model, task.eval_batch_size, task.seq_len)
+        rank, ranks = self.args.process_index, self.args.world_size
+        sums = self._over_ranks(evaluation.loss_sums(self.model_wrapped, rows, chosen, size, rank=rank, ranks=ranks))
         return float(sums[0] / sums[1])
+
+    def _over_ranks(self, sums: torch.Tensor) -> torch.Tensor:
+        """Summed over the ranks, on the CPU."""
+        if self.args.world_size == 1:
+            return sums
+        return self.accelerator.reduce(sums.to(self.args.device), "sum").cpu()  # type: ignore[no-any-return]
 
 
 class _Reports(TrainerCallback):  # type: ignore[misc]
@@ -176,6 +178,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
             "step": step,
             "train_loss": finite(train_loss, "training loss", step),
             "tokens": plan.tokens(read),
+            "loss_tokens": plan.loss_tokens(read),
             "epochs": plan.epochs(read),
             "train_seconds": self._trained - self._clock,
             "eval_seconds": now - self._trained,
@@ -191,6 +194,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
         # A short run leaves the state it ended in, to go on from; a full run the best it has seen.
         worth = (better if self._task.save == "best" else done) if full else done
         control.should_save = self._save and worth
+        args.save_only_model = not self._task.resumable(self._trainer.config)
         if not control.should_save:
             self._report(self._waiting, None)
             self._clock = time.perf_counter()
@@ -203,10 +207,12 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
                 "config": comparable(self._trainer.config, self._task),
                 "step": state.global_step,
                 "max_steps": self._task.max_steps,
+                "resumable": not args.save_only_model,
                 "metrics": {k: v for k, v in self._waiting.items() if isinstance(v, float | int)},
             }
             (folder / RUN_FILE).write_text(json.dumps(saved))
-        self._report(self._waiting, folder)
+        # without the optimiser only the first rank has anything to write
+        self._report(self._waiting, folder if folder.exists() else None)
         shutil.rmtree(folder, ignore_errors=True)
         self._clock = time.perf_counter()
 

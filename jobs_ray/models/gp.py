@@ -42,6 +42,10 @@ _SHARED = 0.9  # share of a known error's variance that neighbours have in commo
 _FLOOR = 1e-6  # gpytorch rounds smaller fixed noises up, with a warning
 
 
+def _double(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.double)
+
+
 @dataclass(frozen=True)
 class LogNormal:
     """Log-normal prior of one positive hyperparameter: its median, and the sd of its logarithm."""
@@ -55,17 +59,18 @@ class LogNormal:
 
     def prior(self) -> LogNormalPrior:
         """Shifted by sd^2: its MAP in the value is the MAP in the logarithm (gpytorch adds no Jacobian)."""
-        return LogNormalPrior(math.log(self.median) + self.sd**2, self.sd)
+        return LogNormalPrior(_double(math.log(self.median) + self.sd**2), _double(self.sd))
 
     def constraint(self) -> LogInterval:
         """Four sds around the median; botorch hands the bounds to L-BFGS-B."""
-        return LogInterval(self.median * math.exp(-4.0 * self.sd), self.median * math.exp(4.0 * self.sd), self.median)
+        lower, upper = (self.median * math.exp(sign * 4.0 * self.sd) for sign in (-1.0, 1.0))
+        return LogInterval(_double(lower), _double(upper), _double(self.median))
 
 
 class LogInterval(Interval):  # type: ignore[misc]  # gpytorch is not typed
     """Bounds of a positive hyperparameter whose raw parameter is its logarithm."""
 
-    def __init__(self, lower: float, upper: float, initial_value: float) -> None:
+    def __init__(self, lower: Tensor, upper: Tensor, initial_value: Tensor) -> None:
         super().__init__(lower, upper, torch.exp, torch.log, initial_value)
 
     def transform(self, tensor: Tensor) -> Tensor:
@@ -192,7 +197,9 @@ class FinalValueGP(SingleTaskGP):  # type: ignore[misc]
         X = X.squeeze(-2)
         cross = self.covar_module.forward(X, self.train_inputs[0])
         half = torch.linalg.solve_triangular(chol, cross.mT, upper=False)
-        variance = (self.covar_module.forward(X, X, diag=True) - half.square().sum(0)).clamp_min(1e-12)
+        variance = (self.covar_module.forward(X, X, diag=True) - half.square().sum(0)).clamp_min(
+            1e-10
+        )  # less, and gpytorch warns
         return GPyTorchPosterior(MultivariateNormal((cross @ alpha).unsqueeze(-1), variance[:, None, None]))
 
     def condition_on_observations(self, X: Tensor, Y: Tensor, noise: Tensor | None = None, **kwargs: Any) -> Any:
@@ -221,7 +228,7 @@ class FinalValueGP(SingleTaskGP):  # type: ignore[misc]
         """What botorch's fit minimises: `-mll(...)`, densely. The lazy operators take twice the time."""
         chol, alpha = self._factor()
         value = 0.5 * self.train_targets @ alpha + chol.diagonal().log().sum()
-        for _, module, prior, closure, _ in mll.named_priors():
+        for _, module, prior, closure, _ in self.named_priors():  # the mll's own would give the likelihood's twice
             loc, sd = prior.base_dist.loc, prior.base_dist.scale
             log = closure(module).log()
             value = value + ((log - loc).square() / (2.0 * sd**2) + log).sum()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from jobs_ray.search.optimizer import JoBSOptimizer, Recommendation
 
+_ERROR_BYTES = 65536  # of the end of an error.txt
+
 
 @dataclass(frozen=True)
 class Row:
@@ -196,6 +198,8 @@ def _reasons(filesystem: pyarrow.fs.FileSystem, folder: str, failed: Sequence[st
     """The last line of each failed trial's `error.txt`, which Ray writes into the trial's own folder."""
     import pyarrow.fs
 
+    from jobs_ray.tune.results import is_own_file
+
     if not failed:
         return {}
     found: dict[str, str] = {}
@@ -204,9 +208,10 @@ def _reasons(filesystem: pyarrow.fs.FileSystem, folder: str, failed: Sequence[st
         if name is None or info.type is not pyarrow.fs.FileType.Directory:
             continue
         error = filesystem.get_file_info(f"{info.path}/error.txt")
-        if error.type is pyarrow.fs.FileType.File and error.size:
-            with filesystem.open_input_stream(error.path) as stream:
-                text = stream.readall().decode("utf-8", "replace")
+        if is_own_file(filesystem, folder, error) and error.size:
+            with filesystem.open_input_file(error.path) as file:
+                file.seek(max(error.size - _ERROR_BYTES, 0))
+                text = file.read(_ERROR_BYTES).decode("utf-8", "replace")
             if lines := [line.strip() for line in text.splitlines() if line.strip()]:
                 found[name] = lines[-1]
     return found

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobs_ray.report.collect import Report, Row, is_number, leaves
-from jobs_ray.report.text import Section, render
+from jobs_ray.report.text import Section, render, visible
 from jobs_ray.trials import Phase, TrialStatus
 
 TOP = 10
@@ -18,7 +18,7 @@ _ID = 12
 
 def text(report: Report) -> str:
     """The whole report for a terminal of 80 columns; the recommendation, which matters most, comes last."""
-    head = f"JoBS report of {report.folder}"
+    head = f"JoBS report of {visible(report.folder)}"
     return "\n".join([head, "", *(f"{render(section)}\n" for section in sections(report))]).rstrip()
 
 
@@ -223,10 +223,12 @@ def _recommendation(report: Report, show: Callable[[float], str]) -> Section:
                 f"Predicted to be better, not confirmed: trial {best.trial_id}, "
                 f"{show(best.predicted.mean)} +- {show(best.predicted.stddev)}."
             )
-    else:  # without a full run there is no predictor either
+    else:
+        basis = found.basis(report.plan["max_t"] if report.plan else None, report.time_attr)
+        spread = f" +- {show(found.stddev)}" if found.stddev else ""
         notes = [
-            f"NOT CONFIRMED: no full run has ended yet; the best of the short ones (trial {found.trial_id}), with "
-            f"{report.metric} = {show(found.mean)} at an early time. Train it fully before you rely on it."
+            f"NOT CONFIRMED: no full run has ended yet; the most promising of the short ones (trial {found.trial_id}): "
+            f"{report.metric} = {show(found.mean)}{spread} ({basis}). Train it fully before you rely on it."
         ]
     notes.append("In Python, with all digits: jobs_ray.recommend(EXPERIMENT_DIR).config")
     return Section("Recommendation", rows=tuple(rows), notes=tuple(notes), left=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WIDTH = 80
 _GAP = "  "
@@ -21,8 +21,25 @@ class Section:
     left: int = 1
 
 
+def visible(text: str) -> str:
+    """The text on one line with control characters spelled out: a folder's data must not steer the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _harmless(section: Section) -> Section:
+    return replace(
+        section,
+        title=visible(section.title),
+        header=tuple(map(visible, section.header)),
+        rows=tuple(tuple(map(visible, row)) for row in section.rows),
+        notes=tuple(map(visible, section.notes)),
+        details=tuple(map(visible, section.details)),
+    )
+
+
 def render(section: Section, width: int = WIDTH) -> str:
     """One section as text. Tables are as wide as their cells, notes and details are wrapped at `width`."""
+    section = _harmless(section)
     lines = [section.title, "-" * min(len(section.title), width)]
     table = [row for row in (section.header, *section.rows) if row]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))] if table else []

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import copy
 import importlib
-import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +26,7 @@ from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
 from jobs_ray.search.budget import Budget, ledger
-from jobs_ray.search.policy import Policy
+from jobs_ray.search.policy import Policy, ending
 from jobs_ray.search.progress import horizon, search_progress, validated
 from jobs_ray.search.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
 from jobs_ray.search.summary import summarise
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["FINISHED", "Decision", "JoBSOptimizer", "Phase", "Recommendation", "Suggestion"]
 
 _HUGE = 1e100  # beyond, a value is a failed observation: its square would overflow
-_OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
 
 
 class JoBSOptimizer:
@@ -167,6 +165,14 @@ class JoBSOptimizer:
                 self._asked -= 1
             self._trials.remove(trial_id)
 
+    def reopen(self, trial_ids: Collection[str]) -> None:
+        """Ended trials that the caller runs again after all: they go on, and are charged what they train."""
+        self._trials = self._trials.reopened(frozenset(trial_ids))
+
+    def limit(self, trial_id: str, steps: float) -> None:
+        """Sets the `t` that a running trial may train to."""
+        self._trials.put(replace(self._trials[trial_id], grant=steps))
+
     # -- observing ------------------------------------------------------------------------------------------------
 
     def report(
@@ -187,17 +193,24 @@ class JoBSOptimizer:
         source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
         trial = trial.report(float(t), number, source, restarted=restarted)
         self._trials.put(trial)
+        self._trials.demote(self.settings.max_t)
         stop, grant = self._policy.after_report(self.settings, trial, self._trials, self._known(fit))
         if grant != trial.grant:
             self._trials.put(replace(trial, grant=grant, phase=Phase.CONFIRM))
         return Decision.STOP if stop else Decision.CONTINUE
 
-    def tell(self, trial_id: str, error: bool = False) -> None:
-        """The trial has ended, for whatever reason. Harmless for unknown ids and when told twice."""
+    def tell(self, trial_id: str, error: bool = False, *, own_end: bool | None = None) -> None:
+        """The trial has ended, for whatever reason. Harmless for unknown ids and when told twice.
+
+        own_end: by itself, so its last value is final; False: perhaps cut short by others, so it is final only while
+        no trial has trained longer; None: not known, taken for True with `max_t` set and for False without.
+        """
         trial = self._trials.get(trial_id)
         if trial is None or not trial.running:
             return
-        self._trials.put(replace(trial, status=self._ended(trial, error)))
+        own = self.settings.max_t is not None if own_end is None else own_end
+        self._trials.put(replace(trial, status=ending(self.settings, trial, self.max_t, error), own_end=own))
+        self._trials.demote(self.settings.max_t)
 
     def add_observation(
         self,
@@ -214,7 +227,7 @@ class JoBSOptimizer:
             raise ValueError(f"trial {trial_id!r} is known already; give the observation another id")
         config = self._own(config)
         x = tuple(self.space.encode(config).tolist())
-        trial = Trial(trial_id, config, x, Phase.LEARN, None, charged=False)
+        trial = Trial(trial_id, config, x, Phase.LEARN, None, charged=False, own_end=True)
         for t, value in sorted(curve, key=lambda pair: pair[0]):
             ok = value is not None and _is_number(value)
             trial = trial.report(float(t), self.settings.sign * float(value) if ok and value is not None else None)
@@ -262,13 +275,14 @@ class JoBSOptimizer:
         return found and Prediction(np.array([self.settings.sign * found[0]]), np.array([found[1]]))
 
     def recommendation(self) -> Recommendation | None:
-        """The best confirmed configuration; before any is confirmed the best predicted one; None without values."""
+        """The best confirmed configuration; before any is confirmed the most promising one; None without values."""
         found = self._policy.recommend(self.settings, self._trials, self._cache)
         if found is None:
             return None
         trial, mean, stddev = found
         config = self._own(trial.config)
-        return Recommendation(config, self.settings.sign * mean, stddev, trial.final is not None, trial.trial_id)
+        mean, t = self.settings.sign * mean, trial.curve.t[-1]
+        return Recommendation(config, mean, stddev, trial.final is not None, trial.trial_id, t)
 
     def plan(self, *, fit: bool = True) -> dict[str, Any] | None:
         """The split of the budget as it stands, plain data; None while the length of a full run is unknown.
@@ -307,14 +321,15 @@ class JoBSOptimizer:
 
     # -- state ----------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, trials: bool = True) -> dict[str, Any]:
         """Plain JSON data. The space, the predictor and points given at construction are not part of it."""
-        return to_state(self.space, self.settings.as_json(), self._asked, self._trials)
+        return to_state(self.space, self.settings.as_json(), self._asked, self._trials if trials else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`: its settings win. Raises StateError and changes nothing when it does not fit."""
         settings, asked, trials = from_state(self.space, state)
         self.settings, self._asked, self._trials = Settings.from_json(settings), asked, trials
+        self._trials.demote(self.settings.max_t)
         self._cache = ModelCache()
 
     def fork(self) -> JoBSOptimizer:
@@ -349,17 +364,6 @@ class JoBSOptimizer:
         taken = {t.promotes for t in self._trials.values()}
         same = (t for t in self._trials.values() if t.x == x and t.status is TrialStatus.STOPPED)
         return next((t.trial_id for t in same if t.trial_id not in taken), None)
-
-    def _ended(self, trial: Trial, error: bool) -> TrialStatus:
-        if error or trial.curve.ends_failed or not trial.curve.value:
-            return TrialStatus.FAILED
-        max_t = self.settings.max_t
-        if max_t is None and trial.grant is None:
-            return TrialStatus.COMPLETED
-        end = max_t or self.max_t or math.inf
-        full = trial.grant is None or trial.grant >= end
-        reached = trial.curve.last_t >= end * (_OWN_END if full else 1.0)
-        return TrialStatus.COMPLETED if reached else TrialStatus.STOPPED
 
 
 def _is_number(value: Any) -> bool:

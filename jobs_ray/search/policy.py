@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 
@@ -13,9 +14,10 @@ from jobs_ray.search.generator import Action, CandidateGenerator, promotable
 from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left
 from jobs_ray.search.settings import FINISHED, Settings, _Finished
 from jobs_ray.space import Array, SearchSpace
-from jobs_ray.trials import Phase, Trial, TrialTable
+from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 
 _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
+_OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
 _HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
 
 
@@ -87,7 +89,8 @@ class Policy:
         failures = [t for t in curve.failed_at if not curve.t or t > curve.t[-1]]
         if len(failures) >= 2:  # one NaN may pass, two in a row mean a diverged run that only costs
             return True, grant
-        if max_t is not None and curve.last_t >= max_t:
+        # the second: a whole run was lost to restarts
+        if max_t is not None and (curve.last_t >= max_t or trial.wasted >= max_t):
             return True, grant
         if grant is None or max_t is None:
             return False, grant
@@ -118,8 +121,13 @@ class Policy:
         finals = [t.final for t in rows if t.final is not None]
         return own is not None and own[0] > max([*finals, *(mean for mean, _ in values.values())])
 
-    def recommend(self, settings: Settings, trials: TrialTable, cache: ModelCache) -> tuple[Trial, float, float] | None:
-        """(trial, mean, stddev), maximised: the best confirmed, else the best predicted, else None."""
+    def recommend(
+        self, settings: Settings, trials: TrialTable, cache: ModelCache
+    ) -> tuple[Trial, float, float | None] | None:
+        """(trial, mean, stddev), maximised: the best confirmed, else the best predicted, else None.
+
+        While nothing predicts: the best at a common time, with its last value, and no stddev.
+        """
         confirmed = [(t.final, t) for t in trials.values() if t.final is not None]
         if confirmed:
             final, best = max(confirmed, key=lambda pair: pair[0])
@@ -129,7 +137,21 @@ class Policy:
         if not models.values:
             return None
         name = max(models.values, key=lambda trial_id: models.values[trial_id][0])
+        if fit_predictor(self.space, rows, self.predictor, horizon(settings, trials), cache) is None:
+            return trials[name], trials[name].curve.value[-1], None
         return trials[name], *models.values[name]
+
+
+def ending(settings: Settings, trial: Trial, longest: float | None, error: bool) -> TrialStatus:
+    """What became of a trial that has ended. `longest`: the length of a full run, as set or learned."""
+    if error or trial.curve.ends_failed or not trial.curve.value:
+        return TrialStatus.FAILED
+    if settings.max_t is None and trial.grant is None:
+        return TrialStatus.COMPLETED
+    end = longest or math.inf
+    full = trial.grant is None or trial.grant >= end
+    reached = trial.curve.last_t >= end * (_OWN_END if full else 1.0)
+    return TrialStatus.COMPLETED if reached else TrialStatus.STOPPED
 
 
 def _hopeless(trials: TrialTable) -> bool:

@@ -40,13 +40,27 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to train. `mean` and `stddev` in the user's sign and unit; `confirmed`: it was fully trained."""
+    """What to train. `mean` and `stddev` in the user's sign and unit; `confirmed`: it was fully trained.
+
+    `mean` is the final value of a confirmed configuration (`stddev` is 0), else the predicted one; while there is
+    nothing to predict from, the last value that the trial reported, at `t`, and `stddev` is None.
+    """
 
     config: dict[str, Any]
     mean: float
-    stddev: float
+    stddev: float | None
     confirmed: bool
     trial_id: str
+    t: float | None = None
+
+    def basis(self, max_t: float | None, time_attr: str = "t") -> str:
+        """What `mean` is, in words. `max_t`: length of a full run, if known."""
+        if self.confirmed:
+            return "confirmed by a full run"
+        if self.stddev is not None:
+            return "predicted, not confirmed by a full run"
+        of = "" if max_t is None else f" of {max_t:g}"
+        return f"last value at {time_attr} = {self.t:g}{of}, not a prediction"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,9 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, 
         names = [block.name for block in space.blocks]
         if data["space"] != names:
             raise StateError(f"the state is of a space with parameters {data['space']}, this one has {names}")
-        records = [trial_from_json(space, record) for record in data["trials"]]
+        # states from before `own_end` was kept: with max_t set, what had ended was taken to have ended by itself
+        before = {"own_end": data["settings"].get("max_t") is not None}
+        records = [trial_from_json(space, before | record) for record in data["trials"]]
         trials = TrialTable(records)
         asked = data["asked"]
         if not isinstance(asked, int) or asked < 0 or len(trials) < len(records):
@@ -63,6 +65,7 @@ def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
         "start": trial.start,
         "wasted": trial.wasted,
         "promotes": trial.promotes,
+        "own_end": trial.own_end,
         "charged": trial.charged,
     }
 
@@ -82,6 +85,7 @@ def trial_from_json(space: SearchSpace, data: dict[str, Any]) -> Trial:
         wasted=_finite(data["wasted"]),
         promotes=data["promotes"],
         charged=bool(data["charged"]),
+        own_end=bool(data["own_end"]),
     )
 
 

@@ -33,14 +33,23 @@ def unwrap(state: Any) -> dict[str, Any]:
 
 
 def dump(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
-    """Write `state` as JSON: to a temporary file beside `path`, flushed to the disk, then renamed."""
+    """Write `state` as JSON, as `write` does."""
+    write(path, json.dumps(state, allow_nan=False))  # `json.dump` would encode in Python: ten times as long
+
+
+def write(path: str | os.PathLike[str], text: str) -> None:
+    """To a temporary file beside `path`, flushed to the disk, then renamed. Raises OSError, the old file untouched."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(state, allow_nan=False))  # `json.dump` would encode in Python: ten times as long
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk is not made fuller
+        raise
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -49,6 +58,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         state = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not UTF-8
         raise StateError(f"{path} is damaged: not JSON ({error})") from None
+    except RecursionError:
+        raise StateError(f"{path} is damaged: nested deeper than any state is") from None
     if not isinstance(state, dict):
         raise StateError(f"{path} is damaged: expected a JSON object, got {type(state).__name__}")
     return state

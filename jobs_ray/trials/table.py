@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Collection, Iterable, Iterator, Mapping, ValuesView
+from dataclasses import replace
 
-from jobs_ray.trials.trials import Kind, Trial
+from jobs_ray.trials.trials import Kind, Trial, TrialStatus
 
 RECALLED = 500
 """So many of the first and of the newest trials are looked at for a decision, besides full runs and promotions."""
@@ -16,8 +18,8 @@ RECALLED = 500
 class TrialTable(Mapping[str, Trial]):
     """Trials by id, in the order asked.
 
-    An ended trial never changes, so it is counted and added up once: neither a report's answer nor the ledger may take
-    longer at 5,000 trials than at five.
+    An ended trial never changes (but see `demote`), so it is counted and added up once: neither a report's answer nor
+    the ledger may take longer at 5,000 trials than at five.
     """
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
@@ -27,8 +29,8 @@ class TrialTable(Mapping[str, Trial]):
         self._ended: Counter[Kind] = Counter()
         self._ended_steps = 0.0
         self._ended_trained = 0
-        self.longest: float | None = None
-        """`t` of the longest completed trial."""
+        self._cut: dict[str, None] = {}  # completed as far as known, but perhaps not by themselves
+        self._reached, self._any_ended = 0.0, False
         for trial in trials:
             self.put(trial)
 
@@ -38,6 +40,8 @@ class TrialTable(Mapping[str, Trial]):
         if name in self._all and name not in self._running:
             raise ValueError(f"trial {name!r} has ended; its record does not change any more")
         self._all[name] = trial
+        if trial.curve.t and (trial.charged or trial.completed):
+            self._reached = max(self._reached, trial.curve.t[-1])
         if trial.running:
             self._running[name] = None
             return
@@ -48,8 +52,37 @@ class TrialTable(Mapping[str, Trial]):
             self._ended_trained += bool(trial.curve.last_t)
         if trial.final is not None or trial.promotes:
             self._kept.add(name)
-        if trial.completed:
-            self.longest = max(self.longest or 0.0, trial.curve.last_t)
+        if trial.completed and not trial.own_end:
+            self._cut[name] = None
+        if trial.curve.t and (trial.completed or (trial.charged and trial.status is TrialStatus.STOPPED)):
+            self._any_ended = True
+
+    @property
+    def longest(self) -> float | None:
+        """The largest `t` that a trial has reported a value at; None before the first one has ended in order."""
+        return self._reached if self._any_ended else None
+
+    def demote(self, most: float | None = None) -> None:
+        """Trials that others have outlasted, and that may have been cut short, are complete no longer, but stopped.
+
+        most: longer than this nobody has to train.
+        """
+        full = min(self._reached, math.inf if most is None else most)
+        for name in [name for name in self._cut if self._all[name].curve.last_t < full]:
+            before = self._all[name]
+            trial = self._all[name] = replace(before, status=TrialStatus.STOPPED)
+            self._ended[before.kind] -= 1
+            self._ended[trial.kind] += 1
+            del self._cut[name]
+            if not trial.promotes:
+                self._kept.discard(name)
+
+    def reopened(self, trial_ids: Collection[str]) -> TrialTable:
+        """The table with ended trials running again."""
+        if not trial_ids:
+            return self
+        again = (replace(self._all[name], status=TrialStatus.RUNNING, own_end=False) for name in trial_ids)
+        return TrialTable({**self._all, **{trial.trial_id: trial for trial in again}}.values())
 
     def remove(self, trial_id: str) -> None:
         """Forgets a trial that runs. Raises KeyError for any other."""
@@ -93,7 +126,7 @@ class TrialTable(Mapping[str, Trial]):
     def copy(self) -> TrialTable:
         twin = copy.copy(self)
         twin._all, twin._running, twin._ended = dict(self._all), dict(self._running), self._ended.copy()
-        twin._kept = set(self._kept)
+        twin._kept, twin._cut = set(self._kept), dict(self._cut)
         return twin
 
     def values(self) -> ValuesView[Trial]:

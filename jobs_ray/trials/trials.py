@@ -37,7 +37,8 @@ class Trial:
     """One trial as the optimiser knows it.
 
     `grant`: the `t` it may train to (None: to its own end). `start`: the `t` it resumed from (0: from scratch).
-    `wasted`: steps that were trained and lost to restarts. `charged=False`: given as an observation.
+    `wasted`: steps that were trained and lost to restarts. `charged=False`: given as an observation. `own_end`: it is
+    known to have ended by itself; else whoever ended it may have cut it short.
     """
 
     trial_id: str
@@ -51,6 +52,7 @@ class Trial:
     wasted: float = 0.0
     promotes: str | None = None
     charged: bool = True
+    own_end: bool = False
 
     def __post_init__(self) -> None:
         if self.grant is not None and not self.grant > 0:

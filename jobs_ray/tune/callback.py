@@ -7,6 +7,7 @@ It comes before Ray's loggers, so the values it adds to a result appear in Tune'
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from ray.tune import Callback
@@ -14,6 +15,7 @@ from ray.tune.utils import flatten_dict
 
 from jobs_ray.search.optimizer import Decision, Phase
 from jobs_ray.search.progress import JUDGED
+from jobs_ray.trials import TrialStatus
 from jobs_ray.tune import preflight, run_context
 from jobs_ray.tune.searcher import JoBSSearcher
 
@@ -41,6 +43,8 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._times: list[float] = []
         self._has_metric = False
         self._doubted = False
+        self._cut_said = False
+        self._short_said = False
 
     @property
     def searcher(self) -> JoBSSearcher | None:
@@ -60,7 +64,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Shows the searcher Ray's trials, before it is asked for the next one."""
         searcher = self.searcher
-        if searcher is None or not searcher.started:
+        if searcher is None or not (searcher.started or trials):
             return
         searcher.see(trials)
         if not trials:
@@ -68,6 +72,8 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         if self._phase is None:
             self._phase = searcher.session.core.phase
             self._print(_plan(searcher))
+            for line in _limits(searcher):
+                self._print(f"JoBS: {line}")
             for warning in preflight.warnings_before_training(
                 trials[0],
                 max_concurrency=searcher.max_concurrency,
@@ -101,12 +107,23 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._check_first_trial(searcher, trial.trial_id, flat, decision is Decision.STOP)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Says once when the predictor, by its own account, predicts nothing."""
+        """Says once that others cut trials short, and that the predictor, by its own account, predicts nothing."""
         searcher = self.searcher
-        if searcher is None or not searcher.can_stop or self._doubted:
+        ended = None if searcher is None else searcher.session.core.trials.get(trial.trial_id)
+        if searcher is None or ended is None:
             return
-        ended = searcher.session.core.trials.get(trial.trial_id)
-        if ended is None or not ended.completed:  # only a full run changes the answer, and asking takes milliseconds
+        max_t, reached = searcher.settings.max_t, ended.curve.last_t
+        in_order = ended.own_end and ended.status is not TrialStatus.FAILED
+        if max_t is not None and in_order and reached < (ended.grant or max_t) and not self._short_said:
+            self._short_said = True
+            self._print(f"JoBS: {preflight.ended_early(reached, ended.grant or max_t, max_t)}")
+        if not searcher.can_stop:
+            full = searcher.session.core.max_t or 0.0
+            if ended.status is TrialStatus.STOPPED and not self._cut_said:
+                self._cut_said = True
+                self._print(f"JoBS: {preflight.cut_short(ended.curve.last_t, full, searcher.settings.max_t is None)}")
+            return
+        if self._doubted or not ended.completed:  # only a full run changes the answer, and asking takes milliseconds
             return
         quality = searcher.session.core.predictor_quality(fit=False)
         if quality is not None and quality["n"] >= JUDGED and quality["r2"] <= 0.0:
@@ -158,8 +175,8 @@ def _plan(searcher: JoBSSearcher) -> str:
     plan, total = core.plan(fit=False), core.budget.total
     if not searcher.can_stop:
         return (
-            "JoBS: every trial runs to its own end; scheduler=JoBSScheduler() in tune.TuneConfig would stop most "
-            "of them early and spend the budget on more configurations"
+            "JoBS: every trial runs to its own end, or to where another scheduler stops it; scheduler=JoBSScheduler() "
+            "in tune.TuneConfig would stop most of them early and spend the budget on more configurations"
         )
     if plan is None:
         return "JoBS plan: the first trials run to their own end, to learn how long a full run is (or set max_t)"
@@ -170,6 +187,18 @@ def _plan(searcher: JoBSSearcher) -> str:
     )
 
 
+def _limits(searcher: JoBSSearcher) -> Iterator[str]:
+    core = searcher.session.core
+    plan, budget, most = core.plan(), core.budget.total, searcher.session.num_samples
+    trials = None if budget is None else math.ceil(budget)
+    if plan is not None and searcher.can_stop:
+        trials = sum(plan[key] for key in ("learn_short", "learn_full", "search_short", "confirm"))
+    if budget is not None and most is not None and trials is not None and most < trials:
+        yield preflight.few_samples(most, budget)
+    if budget is not None and core.max_t is None:
+        yield preflight.no_length(budget)
+
+
 def _phase_line(searcher: JoBSSearcher) -> str:
     core = searcher.session.core
     return f"JoBS: phase {core.phase.value} from trial {len(core.trials)} on, {_spent(searcher)}"
@@ -178,11 +207,15 @@ def _phase_line(searcher: JoBSSearcher) -> str:
 def _end_line(searcher: JoBSSearcher) -> str:
     found, count = searcher.recommendation(), len(searcher.session.core.trials)
     if found is None:
-        return f"JoBS: no trial reported a usable {searcher.metric!r}; nothing to recommend"
-    state = "confirmed by a full run" if found.confirmed else "predicted, not confirmed by a full run"
+        why = searcher.session.failures.verdict
+        return f"JoBS: no trial reported a usable {searcher.metric!r}; nothing to recommend" + (
+            f" ({why})" if why else ""
+        )
+    basis = found.basis(searcher.session.core.max_t, searcher.settings.time_attr)
+    spread = f" +- {found.stddev:.2g}" if found.stddev else ""
     return (
-        f"JoBS: {count} trials, {_spent(searcher)}; recommended ({state}): "
-        f"{searcher.metric} = {found.mean:.6g} +- {found.stddev:.2g} with {found.config}"
+        f"JoBS: {count} trials, {_spent(searcher)}; recommended ({basis}): "
+        f"{searcher.metric} = {found.mean:.6g}{spread} with {found.config}"
     )
 
 

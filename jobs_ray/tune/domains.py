@@ -64,9 +64,12 @@ class TuneSpace:
         config: dict[str, Any] = self._root.to_ray(core_config)
         return config
 
-    def core_config(self, ray_config: Mapping[str, Any]) -> dict[str, Any]:
-        """Flat `{path: value}` of a user's configuration. Raises SpaceError if it is not of this space."""
-        return self._root.to_core(ray_config, "")
+    def core_config(self, ray_config: Mapping[str, Any], *, lenient: bool = False) -> dict[str, Any]:
+        """Flat `{path: value}` of a user's configuration. Raises SpaceError if it is not of this space.
+
+        lenient: parameters may be missing, and weights of a mixture need not sum to 1.
+        """
+        return self._root.to_core(ray_config, "", lenient)
 
 
 def _translate(node: Any, path: str) -> Node:

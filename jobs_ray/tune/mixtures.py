@@ -73,4 +73,8 @@ def mixture(
     `min`/`max` bound every weight (a number) or some (`{"code": 0.1}`); random weights are Dirichlet of the
     given `concentration`. Raises SpaceError when no weights satisfy the bounds.
     """
+    if len(names) == 1 and isinstance(names[0], list | tuple):
+        raise SpaceError(f"mixture({names[0]!r}) got one list; give the names one by one: mixture(*names)")
+    if len(names) == 1:
+        raise SpaceError(f"mixture({names[0]!r}) has one domain, whose weight is always 1; name at least two")
     return MixtureDomain(Mixture(names, min=min, max=max, concentration=concentration))

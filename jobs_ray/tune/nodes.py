@@ -1,7 +1,8 @@
 """The tree of a translated Ray search space: constants, parameters, containers, choices between trees.
 
 Every node yields its core parameters and converts its part of a configuration: `to_ray` from the core's flat
-`{name: value}`, `to_core` from the user's value (`path` is for messages).
+`{name: value}`, `to_core` from the user's value (`path` is for messages; `lenient`: parameters may be missing, weights
+of a mixture need not sum to 1).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from jobs_ray.space import Categorical, Parameter, SpaceError
+from jobs_ray.space import Categorical, Mixture, Parameter, SpaceError
 from jobs_ray.space.base import naming
 
 Named: TypeAlias = Iterator[tuple[str, Parameter]]
@@ -28,7 +29,7 @@ class Constant:
     def to_ray(self, values: Mapping[str, Any]) -> Any:
         return copy.deepcopy(self.value)
 
-    def to_core(self, value: Any, path: str) -> dict[str, Any]:
+    def to_core(self, value: Any, path: str, lenient: bool = False) -> dict[str, Any]:
         if value is not self.value and not _equal(value, self.value):
             raise SpaceError(f"parameter {path!r} is {value!r}; expected the constant {self.value!r}")
         return {}
@@ -56,9 +57,11 @@ class Leaf:
         # 3 * 0.1 is 0.30000000000000004, above a bound of 0.3: clean, then clip
         return float(min(max(float(f"{value * self.step:.12g}"), self.low), self.high))
 
-    def to_core(self, value: Any, path: str) -> dict[str, Any]:
+    def to_core(self, value: Any, path: str, lenient: bool = False) -> dict[str, Any]:
         if self.step is not None:
             value = _grid_index(value, self.step, path)
+        if lenient and isinstance(self.parameter, Mixture):
+            value = _normalised(value)
         with naming(path):
             self.parameter.encode(value)
         return {self.name: value}
@@ -80,7 +83,7 @@ class Tree:
         items = [child.to_ray(values) for child in self.children]
         return dict(zip(self.keys, items, strict=True)) if self.kind is dict else self.kind(items)
 
-    def to_core(self, value: Any, path: str) -> dict[str, Any]:
+    def to_core(self, value: Any, path: str, lenient: bool = False) -> dict[str, Any]:
         wanted = Mapping if self.kind is dict else Sequence
         if not isinstance(value, wanted) or isinstance(value, str):
             raise SpaceError(f"parameter {path!r} is {value!r}; expected a {self.kind.__name__}")
@@ -90,8 +93,8 @@ class Tree:
         found: dict[str, Any] = {}
         for key, child in zip(self.keys, self.children, strict=True):
             if key in given:
-                found.update(child.to_core(value[key], join(path, key)))
-            elif any(True for _ in child.parameters()):  # constants may be left out
+                found.update(child.to_core(value[key], join(path, key), lenient))
+            elif not lenient and any(True for _ in child.parameters()):  # constants may be left out
                 raise SpaceError(f"parameter {join(path, key)!r} is missing from {value!r}")
         return found
 
@@ -113,10 +116,10 @@ class Choice:
     def to_ray(self, values: Mapping[str, Any]) -> Any:
         return self.options[int(values[self.name])].to_ray(values)
 
-    def to_core(self, value: Any, path: str) -> dict[str, Any]:
+    def to_core(self, value: Any, path: str, lenient: bool = False) -> dict[str, Any]:
         for i, option in enumerate(self.options):
             try:
-                return {self.name: str(i)} | option.to_core(value, path)
+                return {self.name: str(i)} | option.to_core(value, path, lenient)
             except SpaceError:
                 continue
         raise SpaceError(f"parameter {path!r} is {value!r}, which is none of its {len(self.options)} options")
@@ -129,6 +132,18 @@ def _when(parameter: Parameter, when: dict[str, str]) -> Parameter:
     changed = copy.copy(parameter)
     object.__setattr__(changed, "when", when)
     return changed
+
+
+def _normalised(weights: Any) -> Any:
+    """Weights that sum to 1, from parts like 2 / 5 / 3; anything else as it is, for the parameter to refuse."""
+    if not isinstance(weights, Mapping) or not all(is_number(weight) and weight >= 0 for weight in weights.values()):
+        return weights
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()} if total > 0 else weights
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _grid_index(value: Any, step: float, path: str) -> int:

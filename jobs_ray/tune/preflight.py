@@ -55,6 +55,30 @@ def warnings_before_training(trial: Any, *, max_concurrency: int | None, stopped
         )
 
 
+def few_samples(num_samples: int, budget: float) -> str:
+    """The trials are used up long before the budget; Tune's default is a single one."""
+    return (
+        f"num_samples={num_samples} ends the search after {num_samples} trial{'' if num_samples == 1 else 's'}, before "
+        f"the budget of {budget:g} full runs is spent; set num_samples=-1 in tune.TuneConfig, and the budget ends it"
+    )
+
+
+def no_length(budget: float) -> str:
+    """A budget counts full runs, and how long one is is not known."""
+    return (
+        f"a budget of {budget:g} full runs without max_t: a full run is as long as the longest trial, so a trainable "
+        "that never ends by itself runs for ever; set max_t if yours does not"
+    )
+
+
+def ended_early(t: float, granted: float, max_t: float) -> str:
+    """A trial ended by itself at `t`, before it was told to."""
+    return (
+        f"a trial ended by itself at t={t:g}, before t={granted:g} that it was to train to, so max_t={max_t:g} is more "
+        f"than trials reach: the budget buys fewer of them than planned; set max_t={t:g}"
+    )
+
+
 def warnings_at_short_t(short_t: float, times: list[float], has_metric: bool, metric: str) -> Iterator[str]:
     """What the first trial's reports tell about the plan. `times`: increasing, to the end of its short run."""
     if short_t not in times:
@@ -75,6 +99,21 @@ def no_prediction(quality: Mapping[str, Any]) -> str:
         f"by {quality['n']} full runs, reports up to t={quality['t']:g} tell nothing of the final values "
         f"(leave-one-out R2 {quality['r2']:.2f}); with short_t='auto' short runs are lengthened now. "
         "If it stays so, a less noisy metric helps (a loss, not an accuracy), or full runs only: no JoBSScheduler"
+    )
+
+
+def cut_short(t: float, longest: float, learned: bool) -> str:
+    """A trial ended at `t`, shorter than a full run. `learned`: the length of one is that of the longest seen."""
+    return (
+        f"a trial ended at t={t:g}, before the t={longest:g} of "
+        + ("the longest one" if learned else "a full run")
+        + ": such trials (stopped by another scheduler, or a class that ends itself early) are not final, their final "
+        "values are predicted, and only a trial as long as "
+        + (
+            "the longest is recommended as confirmed; set max_t to the length of a full run"
+            if learned
+            else "that is recommended as confirmed"
+        )
     )
 
 

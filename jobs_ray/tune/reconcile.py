@@ -1,25 +1,35 @@
 """After `kill -9`: Ray's saved trials and the searcher's saved state may be of two different moments.
 
 Ray writes the trials first and the searcher after, and copies both to the storage in the background
-(ray/tune/execution/experiment_state.py). Ray's trials are the truth: they are what will run.
+(ray/tune/execution/experiment_state.py). Ray's trials are the truth: they are what will run. What they have trained is
+in their result files.
+
+    Ray has                                       the search
+    a trial that we do not know                   adopts it: what was to be asked next, or a failed trial's new start
+                                                  (`restart_errored` gives it a new id)
+    no trial of an id that we think is running    forgets it, or, if it has reported, ends it as failed
+    a trial waiting that we know as failed        lets it go on (`resume_errored`)
+    reports that we have not seen                 records them
+    a trial ended that we think is running        ends it
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ray.air.constants import EXPR_RESULT_FILE
 from ray.tune.experiment import Trial
 from ray.tune.search.repeater import TRIAL_INDEX
-from ray.tune.utils import flatten_dict
 
+from jobs_ray.search.budget import outstanding_steps
 from jobs_ray.search.optimizer import Suggestion
 from jobs_ray.space import SpaceError
+from jobs_ray.trials import TrialStatus
+from jobs_ray.tune import checkpoints, history
+from jobs_ray.tune.pulse import mark_of
+from jobs_ray.tune.result_reader import as_number
 from jobs_ray.tune.warmstart import own_config
 
 if TYPE_CHECKING:
@@ -27,57 +37,117 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NOTHING = 1e-9  # of a full run: a grant that ends with the first report
+
 
 def with_ray(session: Session, trials: Sequence[Any], full: bool) -> None:
-    """Forgets trials that Ray does not know, adopts those that only Ray knows, ends those that ended."""
+    """Makes the search agree with Ray's trials. `full`: nothing stops a trial early."""
     known = list(session.core.trials)
     # only the first of a Repeater's trials is one of ours
-    theirs = {trial.trial_id: trial for trial in trials if not trial.config.get(TRIAL_INDEX)}
+    theirs = {trial.trial_id: trial for trial in sorted(trials, key=_number) if not trial.config.get(TRIAL_INDEX)}
     for trial_id in reversed(known):
         if trial_id in session.live and trial_id not in theirs:
-            logger.info("trial %s was handed out after Ray's last snapshot; it is forgotten", trial_id)
-            session.forget(trial_id)
+            _lost(session, trial_id, trials)
+    failed = {name for name, trial in session.core.trials.items() if trial.status is TrialStatus.FAILED}
+    again = [name for name in theirs if name in failed and not theirs[name].is_finished()]
+    session.reopen(again)
+    starts_anew = failed - set(theirs)
     for trial_id, trial in theirs.items():
-        if trial_id not in known and not _adopt(session, trial, full):
+        new = trial_id not in known
+        if new and not _adopt(session, trial, full, starts_anew):
             continue
-        if trial_id in session.live and trial.is_finished():
-            for result in _unseen(session, trial):
+        if trial_id not in session.live:
+            continue
+        if trial_id not in failed:  # of those, all was seen
+            for result in _unseen(session, trial_id, history.of_trial(trial)):
                 session.record(trial_id, result)
-            session.end(trial_id, error=trial.status == Trial.ERROR)
+        end_if_ended(session, trial)
+        if trial_id in session.live and (new or trial_id in failed):
+            _within_budget(session, trial)
 
 
-def _adopt(session: Session, trial: Any, full: bool) -> bool:
-    """False for a trial of another space, which is left alone."""
+def end_if_ended(session: Session, trial: Any) -> None:
+    """Ends a trial that Ray calls finished: nobody tells a searcher of trials that it did not suggest itself."""
+    if trial.is_finished():
+        session.end(trial.trial_id, error=trial.status == Trial.ERROR)
+
+
+def _lost(session: Session, trial_id: str, trials: Sequence[Any]) -> None:
+    if trials:
+        for result in _unseen(session, trial_id, history.of_id(trial_id, trials[0].storage)):
+            session.record(trial_id, result)
+    if session.core.trials[trial_id].steps:
+        logger.info("trial %s is not among Ray's trials any more; it has failed", trial_id)
+        session.end(trial_id, error=True)
+    else:
+        logger.info("trial %s was handed out after Ray's last snapshot; it is forgotten", trial_id)
+        session.forget(trial_id)
+
+
+def _adopt(session: Session, trial: Any, full: bool, starts_anew: set[str]) -> bool:
+    """False for a trial of another space, which is left alone. `starts_anew`: failed trials that Ray has replaced."""
     try:
         config = own_config(session, trial.config)
     except SpaceError as error:
         logger.warning("trial %s is not of this search space (%s); it is left alone", trial.trial_id, error)
         return False
+    core = session.core
+    original = next((t for n in starts_anew if (t := core.trials[n]).config == config), None)
+    if original is not None:
+        starts_anew.discard(original.trial_id)
+        resumes = original.promotes if original.start > 0 else None
+        session.adopt(trial.trial_id, Suggestion(config, original.phase, original.grant, resumes))
+        return True
     # the optimiser's decisions repeat: most likely this is what it would propose now
-    proposal = session.core.propose(full=full)
+    proposal = core.propose(full=full)
     if not isinstance(proposal, Suggestion) or proposal.config != config:
-        proposal = Suggestion(config=config, phase=session.core.phase, steps=None)
+        proposal = Suggestion(config=config, phase=core.phase, steps=_steps(session, trial, config, full))
     session.adopt(trial.trial_id, proposal)
     return True
 
 
-def _unseen(session: Session, trial: Any) -> Iterator[dict[str, Any]]:
+def _steps(session: Session, trial: Any, config: dict[str, Any], full: bool) -> float | None:
+    """What a trial of unknown purpose was granted: as its config says, else as a short run, unless it went further."""
+    key, plan = session.settings.steps_key, session.core.plan()
+    told = None if key is None else as_number(trial.config.get(key))
+    if told is not None or full or plan is None:
+        return told
+    promoted = any(t.config == config and t.status is TrialStatus.STOPPED for t in session.core.trials.values())
+    reached = as_number((trial.last_result or {}).get(session.settings.time_attr)) or 0.0
+    return float(plan["max_t"] if promoted or reached > plan["short_t"] else plan["short_t"])
+
+
+def _within_budget(session: Session, trial: Any) -> None:
+    """Ray will run this trial, whatever is left of the budget: it may train what is left."""
+    core = session.core
+    money, max_t, ours = core.budget, core.max_t, core.trials[trial.trial_id]
+    if money.total is None or max_t is None:
+        return
+    grant = max_t if ours.grant is None else ours.grant
+    found = checkpoints.of_trial([trial], trial.trial_id, session.settings.time_attr)
+    start = max(found[1] if found else 0.0, ours.start)
+    others = money.committed * max_t - outstanding_steps(ours, max_t)
+    most = start + max(money.total * max_t - others, 0.0)
+    if most < grant:
+        core.limit(trial.trial_id, max(most, _NOTHING * max_t))
+
+
+def _unseen(session: Session, trial_id: str, results: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:
     """Its reports beyond those in the searcher's state: told again from the start they would be charged again."""
-    known = session.core.trials[trial.trial_id].curve.last_t
+    mark = session.marks.get(trial_id)
+    if mark is not None:
+        seen = [i for i, result in enumerate(results) if mark_of(result) == mark]
+        return results[seen[-1] + 1 :] if seen else ()
+    known = session.core.trials[trial_id].curve.last_t  # a state from before marks were kept
 
     def told(result: dict[str, Any]) -> bool:
-        reading = session.reading(trial.trial_id, result)
+        reading = session.reading(trial_id, result)
         return reading is None or reading[0] <= known
 
-    return itertools.dropwhile(told, _results(trial))
+    return itertools.dropwhile(told, results)
 
 
-def _results(trial: Any) -> list[dict[str, Any]]:
-    """All reports of a trial that ended: from its result file, or at least the last one."""
-    path = Path(trial.storage.trial_fs_path, EXPR_RESULT_FILE)
-    try:
-        with trial.storage.storage_filesystem.open_input_stream(path.as_posix()) as file:
-            lines = file.readall().decode("utf-8").splitlines()
-        return [flatten_dict(json.loads(line)) for line in lines]
-    except (OSError, ValueError):  # not synced yet, or cut short by the kill
-        return [flatten_dict(trial.last_result)] if trial.last_result else []
+def _number(trial: Any) -> int:
+    """Trials in the order they were asked for, as Ray counted them; a restore sorts them by their last result."""
+    head = str(trial.experiment_tag or "").partition("_")[0]
+    return int(head) if head.isdigit() else 0

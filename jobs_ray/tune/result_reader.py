@@ -12,10 +12,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs_ray.tune.pulse import mark_of
+
 logger = logging.getLogger(__name__)
 
 TRAINING_ITERATION = "training_iteration"
 TRAIN_CHECKPOINT_KEY = "checkpoint_path"  # ray.tune.integration.ray_train.CHECKPOINT_PATH_KEY
+
+TIMELESS = 25
+"""Results without a usable time after which a trial that had none with it is stopped: the first few may be of warming
+up, but nothing can be learned from it, and nothing it trains can be charged."""
+_RAYS = {
+    *("trial_id", "experiment_tag", "date", "timestamp", "done", "pid", "hostname", "node_ip", "timesteps_total"),
+    *("time_this_iter_s", "time_total_s", "time_since_restore", "iterations_since_restore", "should_checkpoint"),
+    *("checkpoint_dir_name", "episodes_total", "timesteps_since_restore", "experiment_id", "warmup_time"),
+}
 
 
 @dataclass
@@ -42,18 +53,38 @@ class Reader:
     time_attr: str
     resumes: dict[str, Resume] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
+    complaints: dict[str, str] = field(default_factory=dict)
+    _timeless: dict[str, int] = field(default_factory=dict)
+    _marks: dict[str, Any] = field(default_factory=dict)  # of the last result counted: each comes several times
+
+    def timeless(self, trial_id: str) -> int:
+        """How many results in a row, from its first one on, had no usable time."""
+        return max(self._timeless.get(trial_id, 0), 0)
+
+    def complaint(self, trial_id: str) -> str | None:
+        """What was wrong with the last result of a trial, which has ended; None if it was usable."""
+        self._timeless.pop(trial_id, None)
+        self._marks.pop(trial_id, None)
+        return self.complaints.pop(trial_id, None)
 
     def time(self, trial_id: str, result: Mapping[str, Any]) -> float | None:
         """The absolute t of a result; None (and one line in the log) when it has none."""
         raw = as_number(result.get(self.time_attr))
         if raw is None or not math.isfinite(raw) or raw <= 0:
-            self._say(
+            mark = mark_of(result)
+            if mark is None or mark != self._marks.get(trial_id):
+                self._marks[trial_id] = mark
+                self._timeless[trial_id] = self._timeless.get(trial_id, 0) + 1
+            got = _got(result[self.time_attr]) if self.time_attr in result else f"only {_keys(result)}"
+            self._complain(
                 "time",
-                f"trial {trial_id} reported no usable {self.time_attr!r} (got {result.get(self.time_attr)!r}); "
+                trial_id,
+                f"reported no usable {self.time_attr!r} (got {got}); "
                 f"such results are ignored: report a positive number under {self.time_attr!r}, "
                 "or set time_attr of JoBSSearcher to what you report",
             )
             return None
+        self._timeless[trial_id] = -(2**31)
         resume = self.resumes.get(trial_id)
         # any other attribute is the user's own count, which goes on where the checkpoint left off
         if resume is None or self.time_attr != TRAINING_ITERATION:
@@ -63,15 +94,22 @@ class Reader:
     def value(self, trial_id: str, result: Mapping[str, Any]) -> float | None:
         """The metric as a float; NaN and infinities as they are; None if missing or not a number."""
         if self.metric not in result:
-            self._say("missing", f"trial {trial_id} reported no {self.metric!r}; it counts as a failed report")
+            self._complain(
+                "missing",
+                trial_id,
+                f"reported no {self.metric!r}, only {_keys(result)}; it counts as a failed report",
+            )
             return None
         value = as_number(result[self.metric])
         if value is None:
-            self._say(
+            self._complain(
                 "value",
-                f"trial {trial_id} reported {self.metric!r} = {result[self.metric]!r}, which is not a number; "
+                trial_id,
+                f"reported {self.metric!r}, which is not a number (got {_got(result[self.metric])}); "
                 "it counts as a failed report",
             )
+        else:
+            self.complaints.pop(trial_id, None)
         return value
 
     def checkpoint(self, trial_id: str, result: Mapping[str, Any]) -> tuple[str, float] | None:
@@ -82,10 +120,21 @@ class Reader:
         t = self.time(trial_id, result)
         return None if t is None else (path, t)
 
-    def _say(self, kind: str, message: str) -> None:
+    def _complain(self, kind: str, trial_id: str, message: str) -> None:
+        self.complaints[trial_id] = message
         if kind not in self.said:
             self.said.add(kind)
-            logger.warning(message)
+            logger.warning("trial %s %s", trial_id, message)
+
+
+def _got(value: Any) -> str:
+    return "None" if value is None else f"{type(value).__name__} {value!r}"
+
+
+def _keys(result: Mapping[str, Any]) -> str:
+    """The keys that a user may have meant: without what Ray and the callback add themselves."""
+    ours = [key for key in result if key not in _RAYS and not str(key).startswith(("config/", "jobs/"))]
+    return ", ".join(repr(key) for key in sorted(map(str, ours))) or "what Ray adds itself"
 
 
 def as_number(value: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -12,10 +13,13 @@ from ray.tune import ResultGrid
 
 from jobs_ray.search.optimizer import Recommendation
 from jobs_ray.trials import StateError
-from jobs_ray.tune import statefile
+from jobs_ray.tune import session_state, statefile
 from jobs_ray.tune.session import Session
 
+logger = logging.getLogger(__name__)
+
 _STATE_PREFIX, _STATE_SUFFIX = "searcher-state-", ".pkl"  # Ray's file name (Searcher.CKPT_FILE_TMPL)
+_LARGEST = 2**30  # bytes of a state: ten times what 10,000 trials of 100 reports take
 
 
 def recommend(results: ResultGrid | str | os.PathLike[str]) -> Recommendation | None:
@@ -24,25 +28,46 @@ def recommend(results: ResultGrid | str | os.PathLike[str]) -> Recommendation | 
     `results`: what `Tuner.fit()` returned, or the path or URI of the experiment's folder. (Ray's own
     `get_best_result` compares short with full runs.) Raises FileNotFoundError when the folder holds no searcher
     state, StateError when it is not one of JoBSSearcher.
+
+    Nothing is unpickled: in the place of a constant that JSON cannot hold stands a placeholder, take it from your own
+    param_space.
     """
     return load_session(results).recommendation()
 
 
 def load_session(results: ResultGrid | str | os.PathLike[str]) -> Session:
-    """The search as last saved in the experiment's folder. Raises as `recommend`."""
+    """The search as last saved in the experiment's folder. Raises as `recommend`.
+
+    The folder is not trusted: nothing in it is unpickled, and links that lead out of it are not followed.
+    """
     filesystem, folder = locate(results)
     selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
-    names = [
-        info.path
+    found = {
+        info.path: info
         for info in filesystem.get_file_info(selector)
         if info.base_name.startswith(_STATE_PREFIX) and info.base_name.endswith(_STATE_SUFFIX)
-    ]
-    if not names:
+        and is_own_file(filesystem, folder, info)
+    }  # fmt: skip
+    if not found:
         raise FileNotFoundError(
             f"{folder} holds no searcher state ({_STATE_PREFIX}*{_STATE_SUFFIX}); expected the folder of an "
             "experiment that ran with a JoBSSearcher (ResultGrid.experiment_path)"
         )
-    newest = max(names)  # the names hold the date, one a session
+    errors = []
+    for path in sorted(found, reverse=True):  # the names hold the date, one a session
+        try:
+            return _load(filesystem, found[path])
+        except StateError as error:
+            if path != min(found):
+                logger.warning("%r; an older one is used", str(error))  # quoted: names of files may hold anything
+            errors.append(error)
+    raise errors[0]
+
+
+def _load(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> Session:
+    newest = info.path
+    if info.size > _LARGEST:
+        raise StateError(f"{newest} has {info.size} bytes; a state has at most {_LARGEST}")
     with filesystem.open_input_stream(newest) as stream, tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, Path(newest).name)
         copy.write_bytes(stream.readall())
@@ -50,7 +75,15 @@ def load_session(results: ResultGrid | str | os.PathLike[str]) -> Session:
             state = statefile.load(copy)
         except StateError as error:
             raise StateError(f"{newest} is not the state of a JoBSSearcher: {error}") from error
-    return Session.restored(state, predictor=None)
+    return session_state.from_state(state, predictor=None)
+
+
+def is_own_file(filesystem: pyarrow.fs.FileSystem, folder: str, info: pyarrow.fs.FileInfo) -> bool:
+    """Whether it is a plain file (a pipe would never end) that lies in the folder and is no link out of it."""
+    if info.type is not pyarrow.fs.FileType.File:
+        return False
+    local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+    return not local or Path(info.path).resolve().is_relative_to(Path(folder).resolve())
 
 
 def locate(results: Any) -> tuple[pyarrow.fs.FileSystem, str]:

@@ -20,7 +20,7 @@ from ray.tune.search.searcher import Searcher
 
 from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Suggestion
 from jobs_ray.space import SpaceError
-from jobs_ray.tune import reconcile, run_context, statefile, warmstart
+from jobs_ray.tune import failures, reconcile, recovery, run_context, session_state, statefile, warmstart
 from jobs_ray.tune.background import Moment, Proposer
 from jobs_ray.tune.capacity import Capacity
 from jobs_ray.tune.domains import TuneSpace
@@ -44,8 +44,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         short_t, num_full, num_confirm: parts of the plan; "auto" adapts them (DESIGN section 3).
         time_attr: the result key that holds the training progress.
         steps_key: config key that receives the time a trial is to train to, for trainables that end themselves.
-        resume_key: config key that receives the checkpoint path of the short run that is promoted, or None.
-        points_to_evaluate: configurations to try first.
+        resume_key: config key that receives the checkpoint of the short run that is promoted, or None: its path, or
+            Ray's `Checkpoint` (path and filesystem) where the storage is not a local file system.
+        points_to_evaluate: configurations to try first; what they leave out is drawn, weights are normalised.
         predictor: replaces the predictor of final values.
         seed: makes the search repeatable.
 
@@ -70,6 +71,10 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         predictor: Any = None,
         seed: int | None = None,
     ) -> None:
+        if predictor is not None and not callable(getattr(predictor, "fit", None)):
+            raise ValueError(f"predictor is {predictor!r}; expected an object with fit(), as ScalingLawPredictor()")
+        if isinstance(points_to_evaluate, Mapping):
+            raise ValueError("points_to_evaluate is one configuration; expected a list of them: [{...}]")
         points = tuple(points_to_evaluate or ())
         self._settings = Settings(
             max_t, budget, short_t, num_full, num_confirm, time_attr, steps_key, resume_key, points, seed
@@ -87,6 +92,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._unreconciled = False
         self._run: run_context.RunContext | None
         self._trials: Sequence[Any]
+        self._watched: set[str]
         self._start_runtime()
 
     # ---- before the run
@@ -109,9 +115,13 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Notes the limit; False: the ConcurrencyLimiter does the limiting."""
+        """Notes the limit; True: `suggest` keeps it, and the ConcurrencyLimiter passes everything on.
+
+        Its own books know neither trials that a restore starts anew nor those it ends, and it keeps their ends from us.
+        Its `batch=True` has no effect.
+        """
         self._limit = max_concurrent
-        return False
+        return True
 
     def add_evaluated_point(
         self,
@@ -135,6 +145,11 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if self._run is None:
             self._run = run_context.searcher_joins(self)
         session = self.session
+        if session.failures.verdict is not None:
+            logger.error("the search ends: %s", session.failures.verdict)
+            return str(Searcher.FINISHED)
+        if self._limit is not None and len(session.live) >= self._limit:
+            return None
         if session.live and not self._capacity.free(len(session.live), self._limit, self._trials):
             return None
         proposal = self._proposer.next(session.core, self._moment(), wait=not session.live)
@@ -151,15 +166,16 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Records one report; the scheduler has recorded it already if there is one."""
         self.session.record(trial_id, result)
+        self.session.goes_on(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Records the last report and ends the trial; unknown and repeated ids are harmless."""
+        own_end = self.session.own_end(trial_id, result, self._scheduled)
         if result:
-            if self._settings.time_attr not in result and self.metric in result:
-                # a Repeater passes on only the mean of the metric
+            if set(result) == {self.metric}:  # a Repeater passes on the mean of the metric, and no time
                 result = {**result, self._settings.time_attr: self._settings.max_t or 1}
             self.session.record(trial_id, result)
-        self.session.end(trial_id, error)
+        self.session.end(trial_id, error, own_end, failures.error_of(trial_id, self._trials) if error else None)
         self._prepare()
 
     def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
@@ -176,15 +192,26 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     @property
     def can_stop(self) -> bool:
         """Whether anything ends a trial early: a JoBSScheduler, or the trainable itself by `steps_key`."""
-        attached = self._run is not None and self._run.scheduler is not None and not self.repeated
-        return attached or self._settings.steps_key is not None
+        return self._scheduled or self._settings.steps_key is not None
+
+    @property
+    def _scheduled(self) -> bool:
+        """Whether a JoBSScheduler is at work; then no other scheduler is."""
+        return self._run is not None and self._run.scheduler is not None and not self.repeated
 
     def see(self, trials: Sequence[Any]) -> None:
         """The callback and the scheduler show Ray's trials (the live list): for checkpoints and free slots."""
         self._trials = trials
-        if self._unreconciled:
-            self._unreconciled = False
+        if self._unreconciled or (self._session is None and trials):  # Ray has lost its own state of the search
+            self._unreconciled = True
             reconcile.with_ray(self.session, trials, full=not self.can_stop)
+            self._unreconciled = False
+            self._watched = set(self.session.live)
+        if self._watched:
+            self._watched &= self.session.live
+            for trial in trials:
+                if trial.trial_id in self._watched:
+                    reconcile.end_if_ended(self.session, trial)
 
     # ---- what the user asks
 
@@ -211,7 +238,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     @property
     def started(self) -> bool:
         """Whether there is a session: the search has been asked for something, or restored."""
-        return self._session is not None
+        return self._session is not None or self._unreconciled
 
     @property
     def session(self) -> Session:
@@ -219,7 +246,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if self._session is None:
             if self._space is None or not self._space.core:
                 raise SpaceError(
-                    "JoBSSearcher has nothing to search; give tune.Tuner a param_space with at least one domain, "
+                    "JoBSSearcher has nothing to search"
+                    + (": no saved state can be used" if self._unreconciled else "")
+                    + "; give tune.Tuner a param_space with at least one domain, "
                     "as in {'lr': tune.loguniform(1e-5, 1e-2)}, or JoBSSearcher a space"
                 )
             if self._run is not None:
@@ -247,20 +276,51 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def save(self, checkpoint_path: str) -> None:
         """Writes the state as versioned JSON (called by Ray every 10 s)."""
-        statefile.save(checkpoint_path, self.session.state())
+        if self._session is None and self._unreconciled:
+            return  # built anew from nothing yet: a damaged state says more
+        statefile.save(checkpoint_path, session_state.to_text(self.session))
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Ray's save. A disk that is full or read-only does not end the experiment: the old state stays."""
+        try:
+            super().save_to_dir(checkpoint_dir, session_str)
+        except OSError as error:
+            logger.error(
+                "the state of the search could not be saved (%s); the older one stays, next try at 10 s", error
+            )
 
     def restore(self, checkpoint_path: str) -> None:
         """Goes on from a saved state, which wins over what was set. Raises StateError, nothing changed."""
-        session = Session.restored(statefile.load(checkpoint_path), self._predictor)
+        # trusted: Ray unpickles its own state, which lies beside this one
+        session = session_state.from_state(statefile.load(checkpoint_path), self._predictor, trusted=True)
         self._session, self._settings, self._space = session, session.settings, session.space
         self._metric, self._mode, self._num_samples = session.metric, session.mode, session.num_samples
         self._start_runtime()
         self._run = run_context.searcher_joins(self)
         self._unreconciled = True
 
+    def restore_from_dir(self, checkpoint_dir: str) -> None:
+        """Ray's restore: from the newest state that can be used, else from Ray's own trials. Raises nothing."""
+        self._run = run_context.searcher_joins(self)
+        self._unreconciled = True
+        for path in recovery.states(checkpoint_dir, self.CKPT_FILE_TMPL.format("*")):
+            try:
+                self.restore(path)
+            except ValueError as error:  # of another space; a StateError is one, too
+                logger.error("%s; it is left aside", error)
+            else:
+                return
+        known = recovery.setup(checkpoint_dir)
+        logger.warning("no saved state of the search can be used: it is built anew from Ray's trials and their results")
+        self._session = None
+        self._metric, self._mode = self._metric or known.metric, self._mode or known.mode
+        self._set_num_samples(known.num_samples)
+        if self._space is None and known.space is not None:
+            self._space = self._settings.translate(known.space)
+
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_proposer", "_trials", "_run", "_capacity"):
+        for name in ("_proposer", "_trials", "_run", "_capacity", "_watched"):
             del state[name]
         return state
 
@@ -273,5 +333,6 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._proposer = Proposer()
         self._capacity = Capacity()
         self._trials = ()
+        self._watched = set()  # live when restored: a wrapper may keep their ends to itself
         self._run = None
         self.repeated = False  # set by the scheduler behind a Repeater, which averages whole trials

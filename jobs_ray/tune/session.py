@@ -8,15 +8,16 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
-from jobs_ray.trials import StateError
+from jobs_ray.trials import Trial, TrialStatus
 from jobs_ray.tune import checkpoints
-from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.domains import TuneSpace
-from jobs_ray.tune.result_reader import TRAINING_ITERATION, Reader, Resume
+from jobs_ray.tune.failures import Failures
+from jobs_ray.tune.pulse import PATIENCE, Pulse, mark_of
+from jobs_ray.tune.result_reader import TIMELESS, TRAINING_ITERATION, Reader, Resume
 from jobs_ray.tune.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,13 @@ class Session:
         self.live: set[str] = set()
         self.handed_out = 0
         self.ended = 0
-        self._checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
+        self.failures = Failures()
+        self.texts: dict[str, tuple[Trial, str]] = {}  # the saved form of each ended trial
+        self._pulse = Pulse()
+        self.train_checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
+        self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
+        self._stopped: set[str] = set()  # told to stop, and not ended yet
+        self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark_of`
         # node and process of each trial's last report; None: of a driver that is gone
         self._workers: dict[str, tuple[Any, Any] | None] = {}
 
@@ -71,8 +78,22 @@ class Session:
     def adopt(self, trial_id: str, suggestion: Suggestion) -> None:
         """Registers a trial as handed out; also one that only Ray knew."""
         self.core.accept(trial_id, suggestion)
+        if suggestion.resume_from is not None:
+            self.reader.resumes[trial_id] = Resume(self.core.trials[trial_id].start)
         self.live.add(trial_id)
         self.handed_out += 1
+
+    def reopen(self, trial_ids: Collection[str]) -> None:
+        """Ended trials that Ray runs again."""
+        self.core.reopen(trial_ids)
+        self.live.update(trial_ids)
+        self._workers.update(dict.fromkeys(trial_ids))
+        self.handed_out += len(trial_ids)
+
+    def went_down(self, trial_ids: Iterable[str]) -> None:
+        """Trials that ran when the driver did; they may start anew."""
+        self.live = set(trial_ids)
+        self._workers = dict.fromkeys(self.live)
 
     def forget(self, trial_id: str) -> None:
         """Undoes a hand-out that Ray does not know of."""
@@ -82,15 +103,51 @@ class Session:
 
     def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
         """Records one report, whoever brings it, any number of times; STOP: the trial has trained enough."""
+        if trial_id in self.live and (mark := mark_of(result)) is not None:
+            self.marks[trial_id] = mark
         reading = self.reading(trial_id, result)
         if reading is None:
-            return Decision.CONTINUE
+            hopeless = trial_id in self.live and self.reader.timeless(trial_id) >= TIMELESS
+            return Decision.STOP if hopeless else Decision.CONTINUE
         if found := self.reader.checkpoint(trial_id, result):
-            self._checkpoints[trial_id] = found
+            self.train_checkpoints[trial_id] = found
         decision = self.core.report(trial_id, *reading, restarted=self._restarted(trial_id, result), fit=False)
         if decision is Decision.STOP and self.settings.steps_key is not None:
-            return self._past_its_steps(trial_id, reading[0])
+            decision = self._past_its_steps(trial_id, reading[0])
+        if trial_id in self.live and (why := self._stands_still(trial_id, result, reading[0])):
+            decision = Decision.STOP
+            if trial_id not in self._stopped:
+                logger.warning("trial %s is stopped: %s", trial_id, why)
+        if decision is Decision.STOP and trial_id in self.live:
+            self._stopped.add(trial_id)
         return decision
+
+    def _stands_still(self, trial_id: str, result: Mapping[str, Any], t: float) -> str | None:
+        """Why a trial should not go on for ever."""
+        idle = 0 if (mark := mark_of(result)) is None else self._pulse.report(trial_id, mark, t)
+        name, trial, max_t = self.settings.time_attr, self.core.trials[trial_id], self.core.max_t
+        if idle >= PATIENCE:
+            return f"{idle} reports in a row brought {name!r} no further than {trial.curve.last_t:g}"
+        if max_t is not None and trial.wasted >= max_t:
+            return f"{name!r} went back again and again: {trial.wasted:g} steps, a whole run, were trained and lost"
+        return None
+
+    def goes_on(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Ray told the searcher of this report, so it did not end the trial."""
+        if trial_id in self.live:
+            self._went_on[trial_id] = result.get(self.settings.time_attr)
+
+    def own_end(self, trial_id: str, result: Mapping[str, Any] | None, scheduled: bool) -> bool | None:
+        """Whether a trial with this last `result` ended by itself; None: we ended it. `scheduled`: nobody else could.
+
+        Ray does not tell. But a function that returns has had its last report passed on as one to go on from, while
+        the report at which a scheduler or a stopper ends a trial never is. A class that ends itself looks cut.
+        """
+        if scheduled:
+            return None if trial_id in self._stopped else True
+        if not result or not result.get("done") or self._went_on.get(trial_id) is None:
+            return False
+        return bool(self._went_on[trial_id] == result.get(self.settings.time_attr))
 
     def _restarted(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Whether this is the first report of another process than the trial's last one."""
@@ -106,12 +163,20 @@ class Session:
         t = self.reader.time(trial_id, result)
         return None if t is None else (t, self.reader.value(trial_id, result))
 
-    def end(self, trial_id: str, error: bool) -> None:
-        """The trial is over; unknown and repeated ids are harmless."""
-        self.core.tell(trial_id, error=error)
+    def end(self, trial_id: str, error: bool, own_end: bool | None = None, why: str | None = None) -> None:
+        """The trial is over; unknown and repeated ids are harmless. `own_end`: as `JoBSOptimizer.tell` takes it.
+
+        why: the error, of a trial that raised one.
+        """
+        self.core.tell(trial_id, error=error, own_end=own_end)
         if trial_id in self.live:
+            failed = self.core.trials[trial_id].status is TrialStatus.FAILED
+            self.failures.ended(failed, why or self.reader.complaint(trial_id))
             self.live.discard(trial_id)
-            self._workers.pop(trial_id, None)
+            self._stopped.discard(trial_id)
+            self._pulse.drop(trial_id)
+            for known in (self._workers, self._went_on, self.marks):
+                known.pop(trial_id, None)
             self.ended += 1
 
     def phase_of(self, trial_id: str) -> Phase:
@@ -126,20 +191,22 @@ class Session:
             return Decision.STOP
         return Decision.STOP if t > trial.grant else Decision.CONTINUE
 
-    def _resume(self, trial_id: str, source: str | None, trials: Sequence[Any]) -> str | None:
+    def _resume(self, trial_id: str, source: str | None, trials: Sequence[Any]) -> Any:
         """The checkpoint that the promotion of `source` goes on from; None, and the ledger told, if it left none."""
         if source is None:
             return None
         found = checkpoints.of_trial(trials, source, self.settings.time_attr)
-        if found is None and source in self._checkpoints:
-            found = self._checkpoints[source] if checkpoints.still_there(self._checkpoints[source][0]) else None
+        if found is None and source in self.train_checkpoints:
+            path, t = self.train_checkpoints[source]
+            left = checkpoints.of_train_run(trials, path)
+            found = None if left is None else (left, t)
         if found is None:
             logger.info("trial %s left no checkpoint: its promotion is a whole run", source)
             self.core.decline_resume(trial_id)
             return None
-        path, start = found
+        checkpoint, start = found
         self.reader.resumes[trial_id] = Resume(start)
-        return path
+        return checkpoint
 
     # ---- answers, in the user's terms
 
@@ -154,36 +221,3 @@ class Session:
         for row in [*summary["trials"], *filter(None, [summary.get("recommendation")])]:
             row["config"] = self.space.ray_config(row["config"])
         return summary
-
-    # ---- saved state
-
-    def state(self) -> dict[str, Any]:
-        """Plain JSON data, for `restored`. The predictor is not part of it."""
-        return {
-            "settings": self.settings.to_json(),
-            "metric": self.metric,
-            "mode": self.mode,
-            "num_samples": self.num_samples,
-            "space": to_json(self.space.source),
-            "optimizer": self.core.state_dict(),
-            "resumes": {i: [r.start, r.relative] for i, r in self.reader.resumes.items()},
-            "checkpoints": {i: list(found) for i, found in self._checkpoints.items()},
-        }
-
-    @classmethod
-    def restored(cls, state: Mapping[str, Any], predictor: Any) -> Session:
-        """The session of a saved state. Raises StateError when it is damaged."""
-        try:
-            settings = Settings.from_json(state["settings"])
-            space = settings.translate(from_json(state["space"]))
-            session = cls(settings, space, state["metric"], state["mode"], state["num_samples"], predictor)
-            resumes = {i: Resume(start, relative) for i, (start, relative) in state["resumes"].items()}
-            session.reader.resumes.update(resumes)
-            session._checkpoints.update({i: (path, t) for i, (path, t) in state["checkpoints"].items()})
-            optimizer = state["optimizer"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StateError(f"the saved state is damaged ({error!r}); restore an older copy of it") from error
-        session.core.load_state_dict(optimizer)
-        session.live = {trial_id for trial_id, trial in session.core.trials.items() if trial.running}
-        session._workers = dict.fromkeys(session.live)
-        return session

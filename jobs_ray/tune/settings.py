@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from jobs_ray.search.optimizer import JoBSOptimizer
 from jobs_ray.space import SpaceError
+from jobs_ray.tune import points
 from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.domains import TuneSpace
+from jobs_ray.tune.nodes import is_number
 
 _MODES = ("min", "max")
 
@@ -34,8 +37,22 @@ class Settings:
     seed: int | None
 
     def __post_init__(self) -> None:
-        if self.max_t is not None and not (math.isfinite(self.max_t) and self.max_t > 0):
+        for name in ("max_t", "budget", "short_t", "num_full", "num_confirm", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, name, value.item())
+        for name in ("time_attr", "steps_key", "resume_key"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) and (value is not None or name == "time_attr"):
+                raise ValueError(f"{name} is {value!r}; expected the name of a key, a string that is not empty")
+        if self.max_t is not None and not (is_number(self.max_t) and self.max_t > 0):
             raise ValueError(f"max_t is {self.max_t!r}; expected a positive number of {self.time_attr!r}")
+        if self.budget is not None and not is_number(self.budget):
+            raise ValueError(
+                f"budget is {self.budget!r}; expected a number of full runs, at least 1 (or None: no limit)"
+            )
+        if self.short_t != "auto" and not (is_number(self.short_t) and self.short_t > 0):
+            raise ValueError(f"short_t is {self.short_t!r}; expected 'auto' or a positive number of {self.time_attr!r}")
         if self.budget is not None and not self.budget >= 1:
             raise ValueError(
                 f"budget is {self.budget!r} full runs, too small for one full run; give at least 1 "
@@ -49,6 +66,19 @@ class Settings:
             )
         if self.steps_key is not None and self.steps_key == self.resume_key:
             raise ValueError(f"steps_key and resume_key are both {self.steps_key!r}; give them two names")
+        for name, least in (("num_full", 1), ("num_confirm", 0)):
+            number = getattr(self, name)
+            if number == "auto":
+                continue
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                raise ValueError(f"{name} is {number!r}; expected 'auto' or a whole number from {least} on")
+            if self.budget is not None and number > self.budget:
+                raise ValueError(f"{name} is {number} full runs, more than the budget of {self.budget:g}; lower it")
+        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0):
+            raise ValueError(f"seed is {self.seed!r}; expected a whole number from 0 on, or None")
+        for point in self.points_to_evaluate:
+            if not isinstance(point, Mapping):
+                raise ValueError(f"points_to_evaluate holds {point!r}; expected a list of configurations (dicts)")
 
     def check_objective(self, metric: Any, mode: Any) -> None:
         """Raises ValueError for several metrics, or a mode other than min and max."""
@@ -75,7 +105,16 @@ class Settings:
             clash = [name for name in translated.core if name == key or name.startswith(f"{key}/")]
             if key is not None and clash:
                 raise SpaceError(f"parameter {clash[0]!r} is what {argument} writes; remove it from the space")
+        self._points(translated)
         return translated
+
+    def _points(self, space: TuneSpace) -> list[dict[str, Any]]:
+        """The points to evaluate, completed. Raises SpaceError when one is not of the space."""
+        return [
+            points.complete(space, point, np.random.default_rng([self.seed or 0, number]))
+            for number, point in enumerate(self.points_to_evaluate)
+            if space.core
+        ]
 
     def optimizer(self, space: TuneSpace, mode: str, num_samples: int | None, predictor: Any) -> JoBSOptimizer:
         """A new optimiser over `space`. Raises SpaceError when a point to evaluate is not of the space."""
@@ -88,7 +127,7 @@ class Settings:
             short_t=self.short_t,
             num_full=self.num_full,
             num_confirm=self.num_confirm,
-            points_to_evaluate=[space.core_config(point) for point in self.points_to_evaluate],
+            points_to_evaluate=self._points(space),
             predictor=predictor,
             resume=self.resume_key is not None,
             # a run that ends by itself at the steps it was given cannot go on when it turns out well
@@ -102,7 +141,7 @@ class Settings:
         return data | {"points_to_evaluate": [to_json(point) for point in self.points_to_evaluate]}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Settings:
-        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError on other data."""
-        points = tuple(from_json(point) for point in data["points_to_evaluate"])
-        return cls(**{**data, "points_to_evaluate": points})
+    def from_json(cls, data: Mapping[str, Any], *, trusted: bool = False) -> Settings:
+        """The inverse of `to_json`. Raises as `codec.from_json`, whose `trusted` it takes."""
+        given = tuple(from_json(point, trusted=trusted) for point in data["points_to_evaluate"])
+        return cls(**{**data, "points_to_evaluate": given})

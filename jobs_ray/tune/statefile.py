@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ FORMAT = "jobs-ray-searcher"
 VERSION = 1
 
 
-def save(path: str | Path, session_state: Mapping[str, Any]) -> None:
-    """Writes plain JSON data to `path`, atomically."""
-    state.dump(Path(path), {"format": FORMAT, "searcher_version": VERSION, "session": dict(session_state)})
+def save(path: str | Path, session_text: str) -> None:
+    """Writes a session's JSON text to `path`, atomically. Raises OSError, the old file untouched."""
+    head = json.dumps({"format": FORMAT, "searcher_version": VERSION})
+    state.write(path, f'{head[:-1]}, "session": {session_text}}}')
 
 
 def load(path: str | Path) -> dict[str, Any]:

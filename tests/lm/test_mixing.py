@@ -60,6 +60,26 @@ def test_examples_as_the_unit(rows: dict[str, PackedRows]) -> None:
         MixturePlan(rows, weights, 10, seed=0, unit="bytes")
 
 
+def test_learned_tokens_as_the_unit(rows: dict[str, PackedRows]) -> None:
+    """Of the questions only a part is learned: by tokens their share of what is learned falls short."""
+    weights = {"large": 0.5, "tiny": 0.0, "uneven": 0.5, "other": 0.0}
+    labels = sum(int((rows["uneven"][i]["labels"] != -100).sum()) for i in range(len(rows["uneven"])))
+    assert rows["uneven"].info.loss_tokens == labels < rows["uneven"].info.tokens
+    assert rows["large"].info.loss_tokens == 31 * len(rows["large"])
+
+    def share(unit: str, upto: int) -> float:
+        learned = MixturePlan(rows, weights, 2000, seed=0, unit=unit).loss_tokens(upto)
+        return learned["uneven"] / sum(learned.values())
+
+    assert share("tokens", 2000) < 0.4
+    assert share("loss_tokens", 2000) == pytest.approx(0.5, abs=0.003)
+    assert share("loss_tokens", 200) == pytest.approx(0.5, abs=0.02)
+    bounds = weight_bounds(rows, 500, 32, 40.0, "loss_tokens")
+    for name in ("large", "uneven"):
+        plan = MixturePlan(rows, {n: float(n == name) for n in rows}, 500, seed=0, unit="loss_tokens")
+        assert plan.epochs()[name] * bounds[name] <= 40.0 * 1.05
+
+
 def test_prefix_seed_and_epochs(rows: dict[str, PackedRows]) -> None:
     weights = {"large": 0.4, "tiny": 0.1, "uneven": 0.3, "other": 0.2}
     long = MixturePlan(rows, weights, 900, seed=1)

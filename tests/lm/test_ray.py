@@ -118,7 +118,7 @@ def test_a_group_resumes_and_says_why_it_failed(
 def test_a_killed_actor_goes_on_from_its_checkpoint(
     cluster: None, make_task: Callable[..., Task], tmp_path: Path
 ) -> None:
-    task = make_task(max_steps=300, eval_every=50, eval_rows=4, lr=1e-3)
+    task = make_task(max_steps=300, eval_every=50, eval_rows=4, lr=1e-3, keep_optimizer=True)
     killed: list[int] = []
 
     class Kill(tune.Callback):  # type: ignore[misc]

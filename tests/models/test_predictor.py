@@ -391,7 +391,7 @@ def test_a_run_out_of_range_is_predicted_even_when_the_gain_head_has_no_weight_a
     fitted = ScalingLawPredictor().fit(F, curves, MAX_T)
     far = LearningCurve((4.0,), (-1e6,))
     fitted.predict(F[:1], [far])
-    fitted._cache[4.0] = dataclasses.replace(fitted._cache[4.0], weights=np.array([0.0, 1.0]))
+    fitted._heads[4.0] = dataclasses.replace(fitted._heads[4.0], weights=np.array([0.0, 1.0]))
     prediction = fitted.predict(F[:1], [far])
     assert np.isfinite(prediction.mean[0])
     assert np.isfinite(prediction.stddev[0])

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs_ray.models.surrogate import MAX_POINTS, fit_surrogate, informative, winsorised
+from jobs_ray.models.surrogate import fit_surrogate
+from jobs_ray.models.training_points import MAX_POINTS, informative, winsorised
 
 
 def problem(n: int, seed: int = 0, p: int = 3) -> tuple[Any, Any]:
@@ -122,3 +123,14 @@ def test_fitting_changes_nothing_of_the_caller_and_is_deterministic() -> None:
     np.testing.assert_array_equal(one.posterior(F)[0], two.posterior(F)[0])
     for array, copy in zip((F, z, noise), copies, strict=True):
         np.testing.assert_array_equal(array, copy)
+
+
+def test_hyperparameters_are_fitted_on_a_schedule_of_the_trials_and_do_not_depend_on_the_cache() -> None:
+    """The same answer with every fit remembered, with none, and after a restore in the middle."""
+    F, z = problem(40)
+    noise, fits = np.full(40, 0.01), {}  # type: ignore[var-annotated]
+    for n in range(1, 41):
+        remembered = fit_surrogate(F[:n], z[:n], noise[:n], fits=fits)
+        anew = fit_surrogate(F[:n], z[:n], noise[:n])
+        np.testing.assert_array_equal(remembered.posterior(F)[0], anew.posterior(F)[0])
+    assert 10 < len(fits) < 25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -251,7 +252,11 @@ def test_nothing_confirmed_yet(run: Callable[..., Experiment]) -> None:
     assert [row.final for row in found.trials] == [None]
     printed = text(found)
     assert f"1.  {found.trials[0].trial_id}  learn  {SHORT_T}  {found.trials[0].curve[-1][1]:.4f}" in printed
+    value = found.trials[0].curve[-1][1]
+    sentence = f"loss = {value:.4f} (last value at training_iteration = {SHORT_T} of {MAX_T}, not a prediction)"
     assert "NOT CONFIRMED" in printed
+    assert sentence in " ".join(printed.split())
+    assert "+-" not in printed
     assert "None yet: it learns from three full runs or more, there are 0." in printed
     assert [title for title, _, _ in figures(found)] == ["Learning curves by phase"]
 
@@ -293,6 +298,64 @@ def _incomplete(folder: Path, state: Path) -> None:
     state.write_text(json.dumps(data))
 
 
+def _planted(folder: Path, state: Path) -> None:
+    """Older states may hold pickles in any place of the space."""
+    data = json.loads(state.read_text())
+    bomb = base64.b64encode(pickle.dumps(Bomb())).decode()
+    data["session"]["space"]["items"].append(["planted", {"$": "pickle", "data": bomb}])
+    state.write_text(json.dumps(data))
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return os.mkdir, (os.environ["JOBS_RAY_TEST_BOMB"],)
+
+
+def test_reading_a_folder_runs_no_code_from_it(
+    searched: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOBS_RAY_TEST_BOMB", str(tmp_path / "ran"))
+    [state] = searched.folder.glob("searcher-state-*.pkl")
+    shutil.copy(state, tmp_path)
+    _planted(tmp_path, tmp_path / state.name)
+    assert cli.main(["report", str(tmp_path)]) == 0
+    found = recommend(tmp_path)
+    assert found is not None
+    assert repr(found.config["planted"]) == "<object, not read>"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_escapes_do_not_reach_the_terminal(
+    searched: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "\x1b[31mrun"
+    folder.mkdir()
+    [state] = searched.folder.glob("searcher-state-*.pkl")
+    text_of = state.read_text().replace('"maths"', '"ma\\u001b[2Jths\\u202e"')
+    (folder / state.name).write_text(text_of)
+    assert cli.main(["report", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "\\x1b[2J" in out
+    assert not set(out) & {"\x1b", "\u202e"}
+    assert cli.main(["report", f"{folder}/none"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def _pipe(folder: Path, state: Path) -> None:
+    state.unlink()
+    os.mkfifo(state)
+
+
+def _link(folder: Path, state: Path) -> None:
+    outside = folder.parent / "outside"
+    shutil.move(state, outside)
+    state.symlink_to(outside)
+
+
+def _deep(folder: Path, state: Path) -> None:
+    state.write_text("[" * 100_000 + "]" * 100_000)
+
+
 def _gone(folder: Path, state: Path) -> None:
     shutil.rmtree(folder)
 
@@ -306,6 +369,9 @@ def _gone(folder: Path, state: Path) -> None:
         (_binary, "is not the state of a JoBSSearcher"),
         (_version, "version 99"),
         (_incomplete, "damaged"),
+        (_pipe, "holds no searcher state"),
+        (_link, "holds no searcher state"),
+        (_deep, "nested deeper"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_sentence(
@@ -326,6 +392,14 @@ def test_what_cannot_be_read_is_said_in_one_sentence(
     assert len(captured.err.splitlines()) == 1
     assert captured.err.startswith("jobs-ray: ")
     assert said in captured.err
+
+
+def test_of_two_states_the_older_one_serves_when_the_newer_is_damaged(searched: Experiment, tmp_path: Path) -> None:
+    [state] = searched.folder.glob("searcher-state-*.pkl")
+    shutil.copy(state, tmp_path / "searcher-state-2001-01-01_00-00-00.pkl")
+    shutil.copy(state, tmp_path)
+    _cut(tmp_path, tmp_path / state.name)
+    assert recommend(tmp_path) == recommend(searched.folder)
 
 
 def test_a_page_that_cannot_be_written(

@@ -8,15 +8,40 @@ from typing import Any
 
 import numpy as np
 import pytest
+from botorch.models.model import Model
+from botorch.posteriors import GPyTorchPosterior
 from core_runs import SPACE
 from core_spaces import spaces
+from gpytorch.distributions import MultivariateNormal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from jobs_ray.models.fitting import FittedModels
+from jobs_ray.models.hooks import Hooks
+from jobs_ray.models.regression import Regression
+from jobs_ray.models.scale import Scale
 from jobs_ray.models.surrogate import Surrogate, fit_surrogate
-from jobs_ray.search.acquisition import best_of, log_expected_improvement, maximise
+from jobs_ray.search.acquisition import Score, acquisition, maximise
 from jobs_ray.space import Categorical, Integer, Mixture, Real, SearchSpace
+
+
+class Normal(Model):  # type: ignore[misc]
+    """Each point's mean and standard deviation are its two coordinates."""
+
+    num_outputs = 1
+
+    def posterior(self, X: Any, **kwargs: Any) -> Any:
+        mean, variance = X[..., 0, 0], X[..., 0, 1].square().clamp_min(1e-10)
+        return GPyTorchPosterior(MultivariateNormal(mean.unsqueeze(-1), variance[:, None, None]))
+
+
+def log_expected_improvement(mean: Any, stddev: Any, best: float) -> Any:
+    """The acquisition function as the search uses it, at points of which the posterior is known."""
+    model = Normal()
+    surrogate = Surrogate(Regression(model, 0.0, 1.0), model)
+    models = FittedModels(Scale(False), {}, lambda X: X, surrogate, best)
+    return acquisition(models, Hooks())(np.column_stack([mean.ravel(), stddev.ravel()])).reshape(mean.shape)
 
 
 def log_ei(u: Any) -> Any:
@@ -109,6 +134,10 @@ def fitted(space: SearchSpace, n: int = 20, seed: int = 0) -> tuple[Surrogate, A
     return fit_surrogate(F, z, np.zeros(n)), X, z
 
 
+def log_ei_of(space: SearchSpace, surrogate: Surrogate, best: float) -> Score:
+    return acquisition(FittedModels(Scale(False), {}, space.features, surrogate, best), Hooks())
+
+
 def assert_valid(space: SearchSpace, x: Any) -> None:
     np.testing.assert_allclose(space.snap(x[None])[0], x, atol=1e-12)
     for block in space.blocks:
@@ -129,8 +158,14 @@ def test_a_candidate_is_always_valid(space: dict[str, Any], seed: int) -> None:
     surrogate, X, z = fitted(searched, seed=seed)
     good = X[np.argsort(-z)[:4]]
     for avoid in (X, X[:0]):
-        assert_valid(searched, maximise(searched, surrogate, float(z.max()), good, avoid, np.random.default_rng(seed)))
-    assert_valid(searched, maximise(searched, surrogate, float(z.max()), X[:0], X, np.random.default_rng(seed)))
+        assert_valid(
+            searched,
+            maximise(searched, log_ei_of(searched, surrogate, z.max()), good, avoid, np.random.default_rng(seed)),
+        )
+    assert_valid(
+        searched,
+        maximise(searched, log_ei_of(searched, surrogate, z.max()), X[:0], X, np.random.default_rng(seed)),
+    )
 
 
 def test_256_pending_trials_get_distinct_candidates() -> None:
@@ -141,7 +176,7 @@ def test_256_pending_trials_get_distinct_candidates() -> None:
     for i in range(40):
         if i % 20 == 0:
             believed = surrogate.with_pending(space.features(asked[len(X) :]))
-        x = maximise(space, believed, float(z.max()), X[:4], asked, np.random.default_rng([1, i]))
+        x = maximise(space, log_ei_of(space, believed, z.max()), X[:4], asked, np.random.default_rng([1, i]))
         assert_valid(space, x)
         asked = np.vstack([asked, x])
     assert len({repr(space.decode(x)) for x in asked}) == len(asked) == len(X) + 256
@@ -157,7 +192,13 @@ def test_candidates_asked_at_once_are_good_and_pending_points_keep_them_apart() 
         asked = X
         for i in range(8):
             believed = surrogate.with_pending(space.features(asked[len(X) :])) if pending else surrogate
-            x = maximise(space, believed, float(z.max()), X[np.argsort(-z)[:4]], asked, np.random.default_rng([2, i]))
+            x = maximise(
+                space,
+                log_ei_of(space, believed, z.max()),
+                X[np.argsort(-z)[:4]],
+                asked,
+                np.random.default_rng([2, i]),
+            )
             asked = np.vstack([asked, x])
         return space.features(asked[len(X) :])
 
@@ -173,20 +214,24 @@ def test_candidates_asked_at_once_are_good_and_pending_points_keep_them_apart() 
 def test_it_finds_more_than_sampling_does() -> None:
     space = SearchSpace(SPACE)
     surrogate, X, z = fitted(space, n=40)
-    best = float(z.max())
-    found = maximise(space, surrogate, best, X[np.argsort(-z)[:4]], X, np.random.default_rng(0))
+    best = z.max()
+    found = maximise(space, log_ei_of(space, surrogate, best), X[np.argsort(-z)[:4]], X, np.random.default_rng(0))
     random = space.sample(1024, np.random.default_rng(1))
-    sampled = best_of(space, surrogate, best, random)
-    score = [log_expected_improvement(*surrogate.posterior(space.features(x[None])), best)[0] for x in (found, sampled)]
-    assert score[0] > score[1]
+    score = log_ei_of(space, surrogate, best)
+    assert score(found[None])[0] > score(random).max()
 
 
-def test_best_of_is_the_best_of_the_rows() -> None:
+def test_the_score_is_the_logarithm_of_the_expected_improvement_of_the_posterior() -> None:
     space = SearchSpace(SPACE)
     surrogate, _, z = fitted(space)
-    rows = space.sample(50, np.random.default_rng(4))
-    scores = [log_expected_improvement(*surrogate.posterior(space.features(r[None])), float(z.max()))[0] for r in rows]
-    np.testing.assert_array_equal(best_of(space, surrogate, float(z.max()), rows), rows[int(np.argmax(scores))])
+    rows, best = space.sample(50, np.random.default_rng(4)), z.max()
+    mean, stddev = surrogate.posterior(space.features(rows))
+    u = (mean - best) / stddev
+    likely = u > -4.0  # below, the direct formula cancels
+    # in units of the standardised values
+    expected = np.log(stddev / surrogate.regression.scale) + np.log(norm.pdf(u) + u * norm.cdf(u))
+    np.testing.assert_allclose(log_ei_of(space, surrogate, best)(rows)[likely], expected[likely], rtol=1e-6, atol=1e-6)
+    assert likely.sum() > 10
 
 
 def test_a_point_asked_before_is_avoided_however_good_it_looks() -> None:
@@ -197,7 +242,7 @@ def test_a_point_asked_before_is_avoided_however_good_it_looks() -> None:
     z[6] = 1.0
     surrogate = fit_surrogate(space.features(X), z, np.zeros(12))
     for best in (1.0, 1e3, 1e9):
-        x = maximise(space, surrogate, best, X[6:7], X, np.random.default_rng(0))
+        x = maximise(space, log_ei_of(space, surrogate, best), X[6:7], X, np.random.default_rng(0))
         assert np.abs(X - x).min() > 1e-6
 
 
@@ -207,7 +252,7 @@ def test_a_small_space_is_used_up_before_anything_is_repeated() -> None:
     asked = X
     while len({tuple(x) for x in asked}) < 12:
         before = {tuple(x) for x in asked}
-        x = maximise(space, surrogate, float(z.max()), X[:2], asked, np.random.default_rng(len(asked)))
+        x = maximise(space, log_ei_of(space, surrogate, z.max()), X[:2], asked, np.random.default_rng(len(asked)))
         assert tuple(x) not in before
         asked = np.vstack([asked, x])
-    assert_valid(space, maximise(space, surrogate, float(z.max()), X[:2], asked, np.random.default_rng(0)))
+    assert_valid(space, maximise(space, log_ei_of(space, surrogate, z.max()), X[:2], asked, np.random.default_rng(0)))

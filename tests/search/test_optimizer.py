@@ -14,7 +14,7 @@ from core_runs import MAX_T, SPACE, accuracy, as_json, loss, make, search, train
 
 from jobs_ray.models.prediction import LastValuePredictor
 from jobs_ray.models.predictor import MIN_FULL
-from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Phase, Suggestion
+from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
 from jobs_ray.space import Categorical, Mixture, Real, SpaceError
 from jobs_ray.trials import StateError, TrialStatus
 from jobs_ray.trials.state import dump, load
@@ -933,7 +933,7 @@ def test_before_anything_is_known() -> None:
     assert repr(FINISHED) == "FINISHED"
 
 
-def test_before_anything_is_confirmed_the_recommendation_is_a_prediction() -> None:
+def test_before_anything_predicts_the_recommendation_is_the_last_value_of_the_best_and_says_so() -> None:
     optimizer = make()
     for i, config in enumerate((GOOD, BAD)):
         optimizer.add_observation(
@@ -943,6 +943,16 @@ def test_before_anything_is_confirmed_the_recommendation_is_a_prediction() -> No
     assert recommended is not None
     assert not recommended.confirmed
     assert recommended.config == GOOD
+    assert (recommended.mean, recommended.stddev, recommended.t) == (loss(GOOD, 2.0), None, 2.0)
+    assert recommended.basis(MAX_T, "epoch") == "last value at epoch = 2 of 12, not a prediction"
+    assert recommended.basis(None) == "last value at t = 2, not a prediction"
+    assert as_json(optimizer.summary())["recommendation"]["stddev"] is None
+
+
+def test_a_prediction_and_a_confirmed_value_are_called_that() -> None:
+    predicted = Recommendation({}, 1.0, 0.1, False, "a", 2.0)
+    assert predicted.basis(12.0) == "predicted, not confirmed by a full run"
+    assert Recommendation({}, 1.0, 0.0, True, "a", 12.0).basis(12.0) == "confirmed by a full run"
 
 
 @pytest.mark.parametrize("telling", [True, False])
@@ -959,3 +969,85 @@ def test_short_runs_are_lengthened_only_when_their_prefixes_tell_nothing(telling
     assert plan is not None
     assert (plan["short_t"] == at_first["short_t"]) == telling
     assert plan["short_t"] <= 12
+
+
+def test_a_trial_that_wastes_a_whole_run_on_restarts_is_stopped() -> None:
+    optimizer = make(budget=None)
+    optimizer.ask("a", full=True)
+    reports = 0
+    while optimizer.report("a", 1.0 + reports % 3, 1.0) is Decision.CONTINUE:
+        reports += 1
+        assert reports < 30
+    assert optimizer.trials["a"].wasted == MAX_T
+
+
+def ended_at(optimizer: JoBSOptimizer, name: str, t: float, value: float, **how: Any) -> None:
+    """A trial that nobody of ours stops: reports at 1, 2, ... t, the last one `value`, and has ended."""
+    assert isinstance(optimizer.ask(name, full=True), Suggestion)
+    for step in range(1, int(t) + 1):
+        optimizer.report(name, float(step), value + (t - step))
+    optimizer.tell(name, **how)
+
+
+@pytest.mark.parametrize("max_t", [None, 20.0])
+@pytest.mark.parametrize("order", [(2, 8, 20, 20), (20, 2, 20, 8)])
+def test_a_trial_that_others_outlast_is_not_final(order: tuple[int, ...], max_t: float | None) -> None:
+    """As under ASHA: a trial cut at t = 2 with the lowest loss is no confirmed result beside finals at t = 20."""
+    loss_at = {2: 0.5, 8: 0.7, 20: 1.0}
+    optimizer = make(max_t=max_t, budget=None)
+    for i, t in enumerate(order):
+        ended_at(optimizer, f"t{i}", t, loss_at[t] + 0.1 * i, own_end=None if max_t is None else False)
+    best = optimizer.recommendation()
+    assert best is not None
+    assert (best.confirmed, best.trial_id) == (True, f"t{order.index(20)}")
+    assert [t.completed for t in optimizer.trials.values()] == [t == 20 for t in order]
+    again = make(max_t=max_t, budget=None)
+    again.load_state_dict(as_json(optimizer.state_dict()))
+    assert again.recommendation() == best
+    assert again.trials == optimizer.trials
+
+
+def test_a_trial_is_not_final_any_more_as_soon_as_a_running_one_is_longer() -> None:
+    optimizer = make(max_t=None, budget=None)
+    ended_at(optimizer, "cut", 2, 0.5)
+    assert optimizer.trials["cut"].completed
+    optimizer.ask("long", full=True)
+    optimizer.report("long", 2.0, 2.0)
+    assert optimizer.trials["cut"].completed
+    optimizer.report("long", 3.0, 1.9)
+    assert not optimizer.trials["cut"].completed
+    assert optimizer.max_t == 3.0  # not "unknown" again: a budget is counted by it
+
+
+def test_a_run_known_to_have_ended_by_itself_is_final_however_short() -> None:
+    """A trainable with early stopping, or one whose number of epochs is searched."""
+    optimizer = make(max_t=None, budget=None)
+    for i, (t, value) in enumerate([(5, 0.5), (20, 1.0), (12, 0.7)]):
+        ended_at(optimizer, f"t{i}", t, value, own_end=True)
+    best = optimizer.recommendation()
+    assert best is not None
+    assert (best.confirmed, best.trial_id) == (True, "t0")
+
+
+def test_partial_curves_of_cut_trials_are_predicted() -> None:
+    optimizer = make(max_t=None, budget=None)
+    for i in range(12):
+        answer = optimizer.ask(f"t{i}", full=True)
+        assert isinstance(answer, Suggestion)
+        train(optimizer, f"t{i}", answer.config, end=MAX_T if i % 3 == 0 else 4.0)
+    optimizer.ask("next", full=True)
+    assert optimizer.prediction("t1") is not None
+
+
+def test_a_state_without_own_end_is_read_as_before() -> None:
+    """States of version 1 from before it was kept."""
+    for max_t, kept in ((None, [False, True]), (20.0, [True, True])):
+        optimizer = make(max_t=max_t, budget=None)
+        for i, t in enumerate((12, 20)):
+            ended_at(optimizer, f"t{i}", t, 1.0)
+        state = as_json(optimizer.state_dict())
+        for record in state["trials"]:
+            del record["own_end"]
+            record["status"] = "completed"
+        optimizer.load_state_dict(state)
+        assert [t.completed for t in optimizer.trials.values()] == kept

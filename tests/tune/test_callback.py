@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ray import tune
 from ray.tune.constants import RAY_TUNE_CALLBACKS_ENV_VAR
-from tune_trainables import STEPS, Class, Unpredictable, half
+from tune_trainables import STEPS, Class, Fragile, Troubled, Unpredictable, half
 
 from jobs_ray import JoBSCallback, JoBSScheduler, JoBSSearcher, StateError, recommend
 
@@ -54,6 +54,17 @@ def test_added_by_itself_and_seen_by_every_logger(fit: Fit, tmp_path: Path, caps
     assert recommend(results) == found
     assert recommend(tmp_path / "run") == found
     assert recommend(f"file://{tmp_path / 'run'}") == found
+
+
+def test_what_is_no_prediction_is_not_called_one(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    searcher = JoBSSearcher(max_t=25, seed=0)
+    results = fit(half(Class), SPACE | {"steps": 1}, searcher, num_samples=1)
+    out = capsys.readouterr().out
+    assert "recommended (last value at training_iteration = 1 of 25, not a prediction): loss = " in out
+    assert "+- 0" not in out
+    found = recommend(results)
+    assert found is not None
+    assert found.stddev is None
 
 
 def test_added_by_hand_as_well_it_works_once(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,3 +144,63 @@ def test_recommend_names_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "searcher-state-2026-01-01_00-00-00.pkl").write_bytes(b"\x80\x04N.")
     with pytest.raises(StateError, match="not the state of a JoBSSearcher"):
         recommend(tmp_path)
+
+
+def test_num_samples_that_end_the_search_early_are_counted(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(half(Class), SPACE, JoBSSearcher(max_t=STEPS, budget=5, seed=0), JoBSScheduler(), num_samples=1)
+    out = capsys.readouterr().out
+    assert "num_samples=1 ends the search after 1 trial, before the budget of 5 full runs is spent" in out
+    assert "set num_samples=-1" in out
+
+
+def test_a_max_t_that_trials_do_not_reach_is_said_with_the_number_to_set(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for max_t, short_t in ((3 * STEPS, 2 * STEPS), (2 * STEPS, "auto")):
+        searcher = JoBSSearcher(max_t=max_t, short_t=short_t, budget=3, seed=0)
+        fit(half(Class), SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=2, reuse_actors=True)
+        assert capsys.readouterr().out.count(f"is more than trials reach: the budget buys fewer of them than planned; "
+                                             f"set max_t={STEPS}") == 1  # fmt: skip
+
+
+def test_a_budget_without_max_t_says_what_that_means(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(
+        half(Class),
+        SPACE | {"steps": 2},
+        JoBSSearcher(budget=2, seed=0),
+        JoBSScheduler(),
+        num_samples=-1,
+        max_concurrent_trials=1,
+        reuse_actors=True,
+    )
+    assert "a trainable that never ends by itself runs for ever; set max_t" in capsys.readouterr().out
+
+
+class Mistimed(Class):
+    """Reports no epoch, and never ends by itself."""
+
+    def step(self) -> dict[str, Any]:
+        return super().step() | {"done": False}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "settings", "said", "most"),
+    [
+        (Fragile, {}, "RuntimeError: the trainable fails on purpose", 3),
+        (Troubled, {}, "reported 'loss', which is not a number (got str '1.5')", 4 * 3),
+        (Mistimed, {"time_attr": "epoch"}, "reported no usable 'epoch' (got only 'loss', 'score', 'step'", 3 * 26),
+    ],
+)
+def test_a_broken_trainable_ends_the_search_after_three_trials_with_its_error(
+    fit: Fit, capsys: pytest.CaptureFixture[str], trainable: Any, settings: dict[str, Any], said: str, most: int
+) -> None:
+    searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=9, seed=0, **settings)
+    space = SPACE | {"fail_at": 1, "trouble": "number as text"}
+    results = fit(
+        half(trainable), space, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True
+    )
+    assert len(results) == 3
+    end = capsys.readouterr().out.strip().splitlines()[-1]
+    assert "nothing to recommend (all trials failed, the last 3 alike: " in end
+    assert said in end
+    assert sum(result.metrics.get("training_iteration", 0) for result in results if result.metrics) <= most

@@ -198,3 +198,10 @@ def test_mixture_under_rays_own_sampling() -> None:
     assert all(space["mixture"].is_valid(config["mixture"]) for config in configs)
     assert all(space["deep"]["m"].is_valid(config["deep"]["m"]) for config in configs)
     assert len({config["mixture"]["a"] for config in configs}) == 3
+
+
+def test_a_mixture_of_one_domain_or_of_a_list_is_refused() -> None:
+    with pytest.raises(SpaceError, match=r"got one list; give the names one by one: mixture\(\*names\)"):
+        mixture(["a", "b"])  # type: ignore[arg-type]
+    with pytest.raises(SpaceError, match="has one domain, whose weight is always 1; name at least two"):
+        mixture("a")

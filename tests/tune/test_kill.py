@@ -92,3 +92,21 @@ def test_restored_after_kill_9(cluster: str, tmp_path: Path, unbroken: list[dict
     once = sum(row["charged"] for row in unbroken)
     spent = session.core.budget_spent
     assert once <= spent <= once + 1.0 + 1.0 / STEPS
+
+
+@pytest.mark.parametrize("damage", ["cut", pytest.param("gone", marks=SLOW)])
+def test_restored_without_a_usable_state_of_the_search(
+    cluster: str, tmp_path: Path, unbroken: list[dict[str, Any]], damage: str
+) -> None:
+    """Every trial is intact in Ray's files: the search is built anew from them, and goes on as it would have."""
+    kill_in_phase(cluster, tmp_path, "search")
+    [state] = (tmp_path / "run").glob("searcher-state-*.pkl")
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:-30])
+    else:
+        state.unlink()
+        for copy in Path("/tmp/ray").glob(f"session_*/artifacts/*/run/driver_artifacts/{state.name}"):
+            copy.unlink()
+    (tmp_path / "slow").unlink()
+    tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Paced)).fit()
+    assert essence(load_session(tmp_path / "run").report()["trials"]) == essence(unbroken)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ray import tune
+from ray.tune.experiment import Trial
 from tune_trainables import STEPS, Class
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
@@ -87,6 +88,11 @@ def restored() -> Callable[[Path], JoBSSearcher]:
     return restore
 
 
+def remove_files(trial: Any) -> None:
+    for path in (trial.storage.trial_driver_staging_path, trial.storage.trial_fs_path):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def rows(searcher: JoBSSearcher) -> list[tuple[Any, ...]]:
     keys = ("trial_id", "config", "phase", "steps", "curve", "status", "charged")
     return [tuple(row[key] for key in keys) for row in searcher.report()["trials"]]
@@ -123,9 +129,102 @@ def test_a_trial_that_ray_never_saw_is_forgotten_and_suggested_again(
     unbroken, trials, folder = run
     early = restored(folder / "state4+")
     assert len(rows(early)) == 5
+    remove_files(trials[4])
     early.see(trials[:4])
     assert rows(early) == rows(unbroken)[:4]
     assert early.suggest("again") == unbroken.report()["trials"][4]["config"]
+
+
+def test_a_trial_that_ray_lost_is_charged_for_what_its_files_say_and_ends_as_failed(
+    run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
+) -> None:
+    """A state newer than Ray's snapshot: for ever running, it would hold its share of the budget."""
+    unbroken, trials, folder = run
+    for state in ("state4+", "state4++"):
+        early = restored(folder / state)
+        early.see(trials[:4])
+        lost = early.report()["trials"][4]
+        assert lost["status"] == "failed"
+        assert lost["curve"] == unbroken.report()["trials"][4]["curve"]
+        money = early.report()["budget"]
+        assert money["committed"] == money["spent"] == sum(row["charged"] for row in unbroken.report()["trials"][:5])
+        assert isinstance(early.suggest("next"), dict)
+
+
+def test_what_an_unfinished_trial_trained_after_the_last_save_is_charged(
+    run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
+) -> None:
+    unbroken, trials, folder = run
+    for state in ("state0++", "state0+", "state0"):
+        early = restored(folder / state)
+        trials[0].status = "PENDING"  # Ray was killed before it noted that the trial had ended
+        early.see(trials[:1])
+        row = early.report()["trials"][0]
+        assert (row["status"], row["curve"]) == ("running", unbroken.report()["trials"][0]["curve"])
+        # it starts from scratch: trained once more, charged once more
+        early.on_trial_result(row["trial_id"], {"training_iteration": 1, "loss": 1.0, "node_ip": "x", "pid": 1})
+        assert early.report()["budget"]["spent"] * STEPS == len(row["curve"]) + 1
+
+
+def test_a_failed_trial_that_ray_resumes_goes_on_and_is_charged(
+    run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
+) -> None:
+    """`resume_errored=True`: the same id, waiting again."""
+    _, trials, folder = run
+    early = restored(folder / "state0++")
+    name = trials[0].trial_id
+    early.on_trial_complete(name, error=True)
+    early.save(str(folder / "failed"))
+    late = restored(folder / "failed")
+    trials[0].status = "PENDING"
+    late.see(trials[:1])
+    assert late.report()["trials"][0]["status"] == "running"
+    decisions = [late.record(name, {"training_iteration": t, "loss": 1.0, "pid": 1}).value for t in (1, 2, 3)]
+    assert decisions == ["continue", "continue", "stop"]
+    assert late.report()["budget"]["spent"] * STEPS == 2 + 3
+
+
+@pytest.mark.parametrize("saved", ["state0++", "failed"])
+def test_a_failed_trial_that_ray_restarts_gets_its_grant_and_no_more(
+    run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher], saved: str
+) -> None:
+    """`restart_errored=True`: a new trial of the same configuration; of the old one Ray knows nothing any more."""
+    _, trials, folder = run
+    early = restored(folder / "state0++")
+    early.on_trial_complete(trials[0].trial_id, error=True)
+    early.save(str(folder / "failed"))
+    late = restored(folder / saved)
+    anew = trials[0].reset()
+    late.see([anew])
+    old, new = late.report()["trials"]
+    assert (old["status"], new["status"], new["trial_id"]) == ("failed", "running", anew.trial_id)
+    assert (new["steps"], new["phase"], new["config"]) == (old["steps"], old["phase"], old["config"])
+    spent = late.report()["budget"]["spent"] * STEPS
+    assert late.report()["budget"]["committed"] * STEPS == spent + new["steps"]
+    # nobody tells the searcher of its end
+    anew.status = "ERROR"
+    late.see([anew])
+    assert late.report()["trials"][1]["status"] == "failed"
+    assert late.report()["budget"]["committed"] * STEPS == spent
+
+
+def test_restarted_trials_stay_within_the_budget(tmp_path: Path) -> None:
+    """Nothing is left: each may report once, since Ray runs it anyway."""
+    searcher = JoBSSearcher(SPACE, "loss", "min", max_t=10, budget=1, short_t=2, seed=0)
+    name = "a"
+    config = searcher.suggest(name)
+    searcher.session.core.limit(name, 10.0)
+    for t in range(1, 10):
+        searcher.record(name, {"training_iteration": t, "loss": 1.0})
+    searcher.on_trial_complete(name, error=True)
+    searcher.save(str(tmp_path / "state"))
+    late = JoBSSearcher()
+    late.restore(str(tmp_path / "state"))
+    anew = Trial("Class", config=config, stub=True)
+    late.see([anew])
+    assert late.report()["budget"]["committed"] == pytest.approx(1.0)
+    decisions = [late.record(anew.trial_id, {"training_iteration": t, "loss": 1.0}).value for t in (1,)]
+    assert decisions == ["stop"]
 
 
 def test_a_trial_of_another_space_is_left_alone(
@@ -145,7 +244,7 @@ def test_without_its_result_file_a_trial_still_counts_by_its_last_report(
     run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
 ) -> None:
     _, trials, folder = run
-    (Path(trials[1].storage.trial_fs_path) / "result.json").unlink()
+    remove_files(trials[1])
     late = restored(folder / "state1")
     late.see(trials[:2])
     curve = late.report()["trials"][1]["curve"]

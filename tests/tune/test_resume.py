@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from ray import tune
-from tune_trainables import STEPS, Class, checkpointing, function, half, like_ray_train
+from tune_trainables import (
+    STEPS,
+    Class,
+    checkpointing,
+    checkpointing_in_a_bucket,
+    function,
+    half,
+    in_a_bucket,
+    like_ray_train,
+)
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
 
@@ -58,6 +68,20 @@ def test_the_checkpoint_path_of_a_ray_train_run_is_taken_from_its_metrics(fit: F
     for row in promotions(searcher):
         assert results[row["trial_id"]].metrics["start"] == 4
         assert row["charged"] == pytest.approx((STEPS - 4) / STEPS)
+
+
+@pytest.mark.parametrize("trainable", [checkpointing_in_a_bucket, in_a_bucket])
+def test_a_storage_without_local_paths_hands_out_checkpoints(fit: Fit, tmp_path: Path, trainable: Any) -> None:
+    """The bare path of a bucket names nothing on a worker: what is handed out carries its file system."""
+    (tmp_path / "bucket").mkdir()
+    bucket = SubTreeFileSystem(str(tmp_path / "bucket"), LocalFileSystem())
+    searcher, results = run(fit, trainable, SPACE, "step", run_config={"storage_filesystem": bucket})
+    for row in promotions(searcher):
+        result = results[row["trial_id"]]
+        assert result.error is None
+        assert result.metrics["start"] == 4
+        assert row["charged"] == pytest.approx((STEPS - 4) / STEPS)
+        assert not Path(result.config["resume_from"].path).exists()  # it is nowhere on this machine
 
 
 def test_without_a_checkpoint_the_promotion_is_a_whole_run(fit: Fit) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from tune_spaces import nested_space
 
-from jobs_ray import JoBSSearcher, StateError
+from jobs_ray import JoBSSearcher, StateError, mixture
 from jobs_ray.space import SpaceError
+from jobs_ray.trials.records import trial_to_json
+from jobs_ray.tune import session_state
+from jobs_ray.tune.pulse import PATIENCE
 
 SPACE = {"x": tune.uniform(0.0, 1.0), "n": tune.randint(0, 5)}
 
@@ -96,6 +101,35 @@ def test_a_restart_right_after_the_first_report_is_charged_too() -> None:
     assert search.report()["budget"]["spent"] == pytest.approx(5 / 4)
 
 
+def from_worker(t: float, number: int, loss: float = 1.0) -> dict[str, Any]:
+    return {"training_iteration": t, "loss": loss, "node_ip": "n", "pid": 1, "iterations_since_restore": number}
+
+
+def test_a_trial_that_goes_back_again_and_again_is_stopped_at_a_whole_run_wasted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    search = searcher(max_t=12, short_t=6, budget=10)
+    search.suggest("a")
+    for number in range(100):
+        for _ in range(3):  # scheduler, searcher, callback
+            decision = search.record("a", from_worker(1 + number % 3, number))
+        if decision.value == "stop":
+            break
+    assert search.report()["trials"][0]["charged"] == pytest.approx((12 + 3) / 12, abs=3 / 12)
+    assert caplog.text.count("trial a is stopped: 'training_iteration' went back again and again") == 1
+
+
+def test_a_trial_whose_time_stands_still_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    search = searcher(max_t=12, short_t=6, budget=10)
+    search.suggest("a")
+    decisions = [search.record("a", from_worker(1, number // 2)).value for number in range(2 * PATIENCE + 2)]
+    assert decisions == ["continue"] * 2 * PATIENCE + ["stop"] * 2
+    assert f"trial a is stopped: {PATIENCE} reports in a row brought" in caplog.text
+    search.suggest("b")  # many reports an epoch are no standstill
+    times = [t for t in range(1, 6) for _ in range(PATIENCE)]
+    assert {search.record("b", from_worker(t, number)).value for number, t in enumerate(times)} == {"continue"}
+
+
 def test_a_failed_trial_keeps_its_partial_curve() -> None:
     search = searcher(max_t=4)
     search.suggest("a")
@@ -169,6 +203,25 @@ def test_no_space_at_all_is_said() -> None:
         ({"steps_key": "steps"}, "steps_key='steps' needs max_t"),
         ({"steps_key": "k", "resume_key": "k", "max_t": 5}, "both 'k'"),
         ({"mode": "best"}, "mode is 'best'; expected 'min' or 'max'"),
+        ({"budget": "ten"}, "budget is 'ten'; expected a number of full runs, at least 1"),
+        ({"budget": math.inf}, "budget is inf; expected a number"),
+        ({"budget": math.nan}, "budget is nan; expected a number"),
+        ({"max_t": "25"}, "max_t is '25'; expected a positive number"),
+        ({"max_t": True}, "max_t is True; expected a positive number"),
+        ({"short_t": "5"}, "short_t is '5'; expected 'auto' or a positive number"),
+        ({"num_full": -3}, "num_full is -3; expected 'auto' or a whole number from 1 on"),
+        ({"num_full": 2.5}, "num_full is 2.5; expected 'auto' or a whole number"),
+        ({"num_confirm": "many"}, "num_confirm is 'many'; expected 'auto' or a whole number from 0 on"),
+        ({"num_full": 50, "budget": 5}, "num_full is 50 full runs, more than the budget of 5; lower it"),
+        ({"seed": "x"}, "seed is 'x'; expected a whole number from 0 on, or None"),
+        ({"seed": -1}, "seed is -1; expected a whole number"),
+        ({"resume_key": ""}, "resume_key is ''; expected the name of a key"),
+        ({"time_attr": None}, "time_attr is None; expected the name of a key"),
+        ({"predictor": "mlp"}, r"predictor is 'mlp'; expected an object with fit\(\)"),
+        ({"points_to_evaluate": {"x": 1}}, r"points_to_evaluate is one configuration; expected a list of them"),
+        ({"points_to_evaluate": ["x"]}, r"points_to_evaluate holds 'x'; expected a list of configurations"),
+        ({"space": SPACE, "points_to_evaluate": [{"z": 1}]}, "parameter 'z' is not in the search space"),
+        ({"space": SPACE, "points_to_evaluate": [{"x": 7.0}]}, "'x' is 7.0"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_at_once(settings: dict[str, Any], message: str) -> None:
@@ -195,7 +248,32 @@ def test_points_to_evaluate_come_first_and_exactly() -> None:
     search = searcher(points_to_evaluate=points)
     assert run(search, 2) == points
     with pytest.raises(SpaceError, match="'n' is 7"):
-        searcher(points_to_evaluate=[{"x": 0.5, "n": 7}]).suggest("a")
+        searcher(points_to_evaluate=[{"x": 0.5, "n": 7}])
+
+
+def test_numpy_settings_are_numbers() -> None:
+    search = searcher(max_t=np.int64(10), budget=np.float32(5.0), seed=np.int64(3))
+    run(search, 2)
+    json.loads(session_state.to_text(search.session))
+
+
+def test_partial_points_are_completed_and_weights_normalised(tmp_path: Path) -> None:
+    space = nested_space() | {"mixture": mixture("a", "b", "c", max=0.6)}
+    points = [{"opt": {"name": "sgd"}, "lora": {"r": 7}}, {"mixture": {"a": 2, "b": 5, "c": 3}}]
+    for seed in (0, None):
+        search = searcher(space=space, points_to_evaluate=points, seed=seed)
+        first, second = (search.suggest(name) for name in "ab")
+        assert isinstance(first, dict)
+        assert isinstance(second, dict)
+        assert (first["opt"]["name"], first["lora"]["r"]) == ("sgd", 7)
+        assert "momentum" in first["opt"]
+        assert second["mixture"] == pytest.approx({"a": 0.2, "b": 0.5, "c": 0.3})
+        search.save(str(tmp_path / "state"))
+        again = JoBSSearcher()
+        again.restore(str(tmp_path / "state"))
+        assert [row["config"] for row in again.report()["trials"]] == [first, second]
+    with pytest.raises(SpaceError, match="expected a weight for each"):
+        searcher(space=space, points_to_evaluate=[{"mixture": {"a": 2, "b": 5}}])
 
 
 def test_num_samples_ends_the_search() -> None:
@@ -282,6 +360,73 @@ def test_a_damaged_or_foreign_state_gives_an_error_and_touches_nothing(tmp_path:
         second.restore(str(path))
     assert second.report() == before
     assert isinstance(second.suggest("next"), dict)
+
+
+def test_an_ended_trial_is_made_plain_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = searcher(max_t=12, short_t=3)
+    run(search, 5, length=3)
+    search.suggest("running")
+    made: list[str] = []
+
+    def counting(space: Any, trial: Any) -> Any:
+        made.append(trial.trial_id)
+        return trial_to_json(space, trial)
+
+    monkeypatch.setattr(session_state, "trial_to_json", counting)
+    for _ in range(2):
+        search.save(str(tmp_path / "state"))
+    assert sorted(made) == ["running", "running", "t0", "t1", "t2", "t3", "t4"]
+    search.on_trial_complete("running", error=True)
+    search.session.reopen(["t0"])
+    search.save(str(tmp_path / "state"))
+    assert sorted(made[7:]) == ["running", "t0"]
+    session = json.loads((tmp_path / "state").read_text())["session"]
+    assert session["optimizer"] == search.session.core.state_dict()
+
+
+def test_a_save_that_fails_is_said_and_leaves_the_old_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = searcher()
+    run(search, 2)
+    search.save_to_dir(str(tmp_path), "s")
+    [state] = tmp_path.iterdir()
+    before = state.read_bytes()
+    run(search, 1, prefix="more")
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        search.save_to_dir(str(tmp_path), "s")
+        with pytest.raises(OSError, match="No space left"):
+            search.save(str(tmp_path / "by-hand"))
+    assert "could not be saved ([Errno 28] No space left on device); the older one stays" in caplog.text
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(state, before)]
+    search.save_to_dir(str(tmp_path), "s")
+    assert state.read_bytes() != before
+
+
+def test_a_restore_uses_the_newest_state_that_is_whole(tmp_path: Path) -> None:
+    before = searcher()
+    run(before, 3)
+    for day in (1, 2):
+        before.save(str(tmp_path / f"searcher-state-2026-01-0{day}_00-00-00.pkl"))
+    newest = tmp_path / "searcher-state-2026-01-02_00-00-00.pkl"
+    newest.write_bytes(newest.read_bytes()[:-9])
+    after = searcher()
+    after.restore_from_dir(str(tmp_path))
+    assert after.report() == before.report()
+
+
+def test_without_any_state_and_any_space_the_error_says_so(tmp_path: Path) -> None:
+    lost = JoBSSearcher(metric="loss", mode="min")
+    lost.restore_from_dir(str(tmp_path))
+    lost.save(str(tmp_path / "state"))
+    assert not (tmp_path / "state").exists()  # nothing is saved over what may be whole elsewhere
+    with pytest.raises(SpaceError, match="nothing to search: no saved state can be used; give"):
+        lost.suggest("a")
 
 
 def test_the_searcher_can_be_pickled_at_any_time() -> None:

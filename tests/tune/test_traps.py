@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ray import tune
-from ray.tune.schedulers import FIFOScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from ray.tune.search.optuna import OptunaSearch
 from tune_trainables import STEPS, Class, Fragile, Troubled, function, half
@@ -288,3 +288,36 @@ def test_a_trial_stopped_by_a_stopper_counts(fit: Fit) -> None:
 def test_fifo_in_ray_is_not_changed_by_us(fit: Fit) -> None:
     results = fit(half(Class), SPACE | {"steps": 1}, None, FIFOScheduler(), num_samples=1, reuse_actors=True)
     assert not any(key.startswith("jobs/") for key in results[0].metrics)
+
+
+@pytest.mark.parametrize("trainable", [pytest.param(function, marks=pytest.mark.slow), Class])
+def test_trials_cut_by_another_scheduler_are_not_final(
+    fit: Fit, trainable: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ASHA without max_t: runs of several lengths, of which only the longest are confirmed."""
+    searcher = JoBSSearcher(seed=0)
+    fit(
+        half(trainable),
+        SPACE,
+        searcher,
+        ASHAScheduler(max_t=STEPS, grace_period=2, reduction_factor=2),
+        num_samples=12,
+        max_concurrent_trials=2,
+        reuse_actors=trainable is Class,
+    )
+    rows = searcher.report()["trials"]
+    lengths = {row["curve"][-1][0] for row in rows}
+    assert len(lengths) > 1
+    assert all((row["final"] is not None) == (row["curve"][-1][0] == STEPS) for row in rows)
+    found = searcher.recommendation()
+    assert found is not None
+    assert found.confirmed
+    assert capsys.readouterr().out.count("are not final, their final values are predicted") == 1
+
+
+def test_a_function_that_stops_early_by_itself_is_final(fit: Fit) -> None:
+    searcher = JoBSSearcher(seed=0)
+    fit(half(function), SPACE | {"steps": tune.choice([3, STEPS])}, searcher, num_samples=6, max_concurrent_trials=2)
+    rows = searcher.report()["trials"]
+    assert {row["curve"][-1][0] for row in rows} == {3.0, float(STEPS)}
+    assert all(row["final"] is not None for row in rows)

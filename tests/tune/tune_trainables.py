@@ -95,13 +95,44 @@ def like_ray_train(config: dict[str, Any]) -> None:
         tune.report(metrics)
 
 
+def in_a_bucket(config: dict[str, Any]) -> None:
+    """Like `like_ray_train`, its checkpoints in the experiment's own storage, wherever that is."""
+    from ray.train._internal.session import get_session
+
+    storage = get_session().storage
+    start = 0
+    if config.get("resume_from"):
+        with config["resume_from"].as_directory() as folder, open(os.path.join(folder, "t.json")) as file:
+            start = json.load(file)
+    for t in range(start + 1, STEPS + 1):
+        metrics = {"loss": loss(config, t), "start": start, "step": t}
+        if t % 2 == 0:
+            path = f"{storage.trial_fs_path}/by_train_{t}"
+            storage.storage_filesystem.create_dir(path)
+            with storage.storage_filesystem.open_output_stream(f"{path}/t.json") as stream:
+                stream.write(json.dumps(t).encode())
+            metrics["checkpoint_path"] = path
+        tune.report(metrics)
+
+
+def checkpointing_in_a_bucket(config: dict[str, Any]) -> None:
+    """`checkpointing`, handed the `Checkpoint` that a storage without local paths makes of it."""
+    if config.get("resume_from"):
+        with config["resume_from"].as_directory() as folder:
+            checkpointing({**config, "resume_from": folder})
+    else:
+        checkpointing(config)
+
+
 class Troubled(Class):
     """Reports something unusable from the second step on, as `trouble` says."""
 
     def step(self) -> dict[str, Any]:
         result = super().step()
         kind = self.config["trouble"]
-        if self.t >= 2 and kind != "fine":
+        if kind == "number as text":
+            result["loss"] = "1.5"
+        elif self.t >= 2 and kind != "fine":
             result.pop("loss")
             bad = {"nan": float("nan"), "inf": float("inf"), "-inf": -float("inf"), "text": "diverged"}
             if kind in bad:

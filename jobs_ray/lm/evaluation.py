@@ -1,0 +1,72 @@
+"""Which rows an evaluation reads, and the summed loss on them in the memory of a few rows' logits.
+
+Notation: B rows of S tokens a pass, V words. Logits are B x S x V: 16 rows of 1,024 tokens over 128k words are 8.4 GB
+in float32. So a pass has only as many rows as keep its logits, as the model made them, within `LOGITS_BYTES`, and
+they are turned into float32 `LOSS_TOKENS` at a time, only where there is a loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from jobs_ray.lm.layouts import IGNORE
+from jobs_ray.lm.mixing import collate
+from jobs_ray.lm.packing import PackedRows
+
+LOGITS_BYTES = 1 << 29
+LOSS_TOKENS = 1024
+
+
+def sample(count: int, limit: int | None, seed: int) -> list[int]:
+    """At most `limit` of `count` rows, in order, the same whoever asks; all of them where limit is None.
+
+    The first rows would be one subject of a data set that is sorted by subject.
+    """
+    if limit is None or limit >= count:
+        return list(range(count))
+    return sorted(np.random.default_rng([seed, count]).choice(count, limit, replace=False).tolist())
+
+
+def rows_a_pass(wanted: int, seq_len: int, vocabulary: int, bytes_a_logit: int) -> int:
+    """Rows of which the logits stay within `LOGITS_BYTES`: at most `wanted`, at least one."""
+    return max(1, min(wanted, LOGITS_BYTES // (seq_len * vocabulary * bytes_a_logit)))
+
+
+def pass_size(model: Any, wanted: int, seq_len: int) -> int:
+    """`rows_a_pass` of a model. The same on every rank."""
+    weights = next(model.parameters())
+    return rows_a_pass(wanted, seq_len, int(model.config.get_text_config().vocab_size), weights.element_size())
+
+
+def loss_sums(
+    model: Any, rows: PackedRows, chosen: list[int], size: int, *, rank: int = 0, ranks: int = 1
+) -> torch.Tensor:
+    """(summed loss, tokens with loss) of this rank's every `ranks`-th chosen row, as a float64 pair on the CPU.
+
+    All ranks make the same number of passes of the same shapes (a sharded model's forward pass needs every rank):
+    where a rank has no row left, it reads one again without counting it.
+    """
+    device = next(model.parameters()).device
+    sums = torch.zeros(2, dtype=torch.float64, device=device if device.type != "mps" else "cpu")
+    most = -(-len(chosen) // ranks)
+    for start in range(0, most, size):
+        places = [place * ranks + rank for place in range(start, min(start + size, most))]
+        batch = collate([rows[chosen[min(place, len(chosen) - 1)]] for place in places])
+        for at, place in enumerate(places):
+            if place >= len(chosen):
+                batch["labels"][at] = IGNORE
+        batch = {name: value.to(device) for name, value in batch.items()}
+        labels = batch.pop("labels")[:, 1:]
+        logits = model(**batch, use_cache=False).logits[:, :-1]
+        for row, label in zip(logits, labels, strict=True):
+            for some, wanted in zip(row.split(LOSS_TOKENS), label.split(LOSS_TOKENS), strict=True):
+                kept = wanted != IGNORE
+                # the sum over none is 0, and every rank and row does the same
+                loss = torch.nn.functional.cross_entropy(some[kept].float(), wanted[kept], reduction="sum")
+                sums[0] += loss.to(sums)
+                sums[1] += kept.sum()
+        del logits, row, some
+    return sums.cpu()

@@ -1,0 +1,70 @@
+"""What a restore goes on from when the searcher's newest state is damaged or gone.
+
+Ray swallows an error in `restore` and starts the experiment anew, over the old one (ray/tune/execution/
+tune_controller.py, `__init__`). So an older state is used, or, without any, Ray's own files: the space is in the state
+of its SearchGenerator, metric and mode in the Tuner's, the trials and all they reported in theirs. Ray has unpickled
+these files a moment before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle
+from ray.tune.search import SearchGenerator
+
+from jobs_ray.trials import StateError
+from jobs_ray.tune import statefile
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What Ray knows of an experiment; None where it does not."""
+
+    space: Mapping[str, Any] | None = None
+    metric: str | None = None
+    mode: str | None = None
+    num_samples: int | None = None
+
+
+def states(folder: str, pattern: str) -> Iterator[str]:
+    """Paths of the states in the folder that can be read, the newest first; what cannot is said."""
+    for path in sorted(Path(folder).glob(pattern), reverse=True):  # the names hold the date, one a session
+        try:
+            statefile.load(path)
+        except (StateError, OSError) as error:
+            logger.error("%s; it is left aside", error)
+            continue
+        yield str(path)
+
+
+def setup(folder: str) -> Setup:
+    """From Ray's own files in an experiment's folder."""
+    found = _newest(folder, SearchGenerator.CKPT_FILE_TMPL.format("*"))
+    experiment = found.get("experiment") if isinstance(found, Mapping) else None
+    spec: Mapping[str, Any] = {} if experiment is None else experiment.spec
+    tuner = _newest(folder, "tuner.pkl")
+    config = tuner.get("_tune_config") if isinstance(tuner, Mapping) else None
+    return Setup(
+        space=spec.get("config") or None,
+        metric=getattr(config, "metric", None),
+        mode=getattr(config, "mode", None),
+        num_samples=spec.get("num_samples"),
+    )
+
+
+def _newest(folder: str, pattern: str) -> Any:
+    paths = sorted(Path(folder).glob(pattern))
+    if not paths:
+        return None
+    try:
+        return cloudpickle.loads(paths[-1].read_bytes())
+    except Exception as error:  # a pickle can raise anything
+        logger.error("%s cannot be read (%r)", paths[-1], error)
+        return None

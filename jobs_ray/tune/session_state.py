@@ -1,0 +1,65 @@
+"""A session as plain JSON data, and back. The predictor is not part of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jobs_ray.trials import StateError, TrialStatus
+from jobs_ray.trials.records import trial_to_json
+from jobs_ray.tune.codec import from_json, to_json
+from jobs_ray.tune.result_reader import Resume
+from jobs_ray.tune.session import Session
+from jobs_ray.tune.settings import Settings
+
+_TRIALS = "<<trials>>"  # no JSON text of ours holds it by itself: it is looked for with its quotes and brackets
+
+
+def to_text(session: Session) -> str:
+    """JSON, for `from_state`. An ended trial never changes, so its text is made once: of 10,000 it takes seconds."""
+    core, texts = session.core, session.texts
+    pieces = []
+    for name, trial in core.trials.items():
+        known = texts.get(name)
+        if known is None or known[0] is not trial:
+            known = (trial, json.dumps(trial_to_json(core.space, trial), allow_nan=False))
+            if not trial.running:
+                texts[name] = known
+        pieces.append(known[1])
+    data = {
+        "settings": session.settings.to_json(),
+        "metric": session.metric,
+        "mode": session.mode,
+        "num_samples": session.num_samples,
+        "space": to_json(session.space.source),
+        "optimizer": core.state_dict(trials=False) | {"trials": [_TRIALS]},
+        "resumes": {i: [r.start, r.relative] for i, r in session.reader.resumes.items()},
+        "marks": {i: list(mark) for i, mark in session.marks.items()},
+        "checkpoints": {i: list(found) for i, found in session.train_checkpoints.items()},
+    }
+    head, _, tail = json.dumps(data, allow_nan=False).partition(f'"trials": ["{_TRIALS}"]')
+    return f'{head}"trials": [{", ".join(pieces)}]{tail}'
+
+
+def from_state(state: Mapping[str, Any], predictor: Any, *, trusted: bool = False) -> Session:
+    """The session of a saved state. Raises StateError when it is damaged.
+
+    trusted: objects in the space that JSON cannot hold are unpickled, which runs code that the state names.
+    """
+    try:
+        settings = Settings.from_json(state["settings"], trusted=trusted)
+        space = settings.translate(from_json(state["space"], trusted=trusted))
+        session = Session(settings, space, state["metric"], state["mode"], state["num_samples"], predictor)
+        resumes = {i: Resume(start, relative) for i, (start, relative) in state["resumes"].items()}
+        session.reader.resumes.update(resumes)
+        session.train_checkpoints.update({i: (path, t) for i, (path, t) in state["checkpoints"].items()})
+        session.marks.update({i: tuple(mark) for i, mark in state.get("marks", {}).items()})
+        optimizer = state["optimizer"]
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise StateError(f"the saved state is damaged ({error!r}); restore an older copy of it") from error
+    session.core.load_state_dict(optimizer)
+    trials = session.core.trials
+    session.went_down(trial_id for trial_id, trial in trials.items() if trial.running)
+    session.failures.any_good = any(not t.running and t.status is not TrialStatus.FAILED for t in trials.values())
+    return session

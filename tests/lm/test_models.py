@@ -1,0 +1,105 @@
+"""What a space and a trial learn from the model, the device and the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobs_ray.lm import Model, Session, Task, TaskError, load, loop, param_space, run
+from jobs_ray.lm.actor import actor_trainable
+from jobs_ray.lm.model import PAPERS_MODULES, bf16_available
+
+SMALL = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "phi3": {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 1,
+    },
+}  # fmt: skip
+MODULES = {"gpt2": ["c_attn", "c_proj", "c_fc"], "phi3": ["o_proj", "qkv_proj", "gate_up_proj", "down_proj"]}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_the_space_has_the_models_own_modules_and_each_trains(
+    make_task: Callable[..., Task], tokenizer_dir: Path, tmp_path: Path, kind: str
+) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    made = AutoConfig.for_model(kind, vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=1, **SMALL[kind])
+    AutoModelForCausalLM.from_config(made).save_pretrained(tmp_path / kind)
+    tokenizer.save_pretrained(tmp_path / kind)
+    task = make_task(model=Model(name=str(tmp_path / kind)), max_steps=3)
+    space = param_space(task)["lora"]
+    flags = [name for name in space if name not in ("r", "alpha", "dropout", "num_layers", "end")]
+    assert sorted(flags) == sorted(MODULES[kind])
+    session = Session(task)
+    for lora in [*({name: True} for name in flags), dict.fromkeys(flags, False), {}]:
+        [report] = run(task, {"lora": {"r": 2, "num_layers": 1, **lora}}, session=session)
+        assert report["step"] == 3
+
+
+def test_llamas_space_is_the_papers(make_task: Callable[..., Task], base_dir: Path) -> None:
+    space = param_space(make_task(model=Model(name=str(base_dir))))["lora"]
+    assert set(PAPERS_MODULES) < set(space)
+    assert "k_proj" not in space
+
+
+def test_arguments_of_from_pretrained(make_task: Callable[..., Task], base_dir: Path, tmp_path: Path) -> None:
+    task = make_task(model=Model(name=str(base_dir), kwargs={"attn_implementation": "eager"}), max_steps=3)
+    session = Session(task)
+    assert session.models.build({}, 0).config._attn_implementation == "eager"
+    [with_eager] = run(task, {}, session=session, keep=tmp_path / "c")
+    [plain] = run(make_task(model=Model(name=str(base_dir)), max_steps=3), {})
+    assert with_eager["eval_loss"] == pytest.approx(plain["eval_loss"], abs=1e-5)
+    assert load(tmp_path / "c", dtype=torch.bfloat16)[0].dtype == torch.bfloat16
+    for kwargs, match in (
+        ({"dtype": torch.float16}, "use Model.dtype"),
+        ({"attn_implementation": "flash_attention_2"}, "packed into a row apart"),
+        ({"quantization_config": {}}, "QLoRA"),
+    ):
+        with pytest.raises(TaskError, match=match):
+            Model(name="x", kwargs=kwargs)
+
+
+def test_emulated_bf16_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A T4 says it supports bfloat16, unless asked without its emulation."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not bf16_available()
+
+
+def test_arguments_come_before_the_model(
+    make_task: Callable[..., Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeRO-3 shards a model as it is made, and knows from TrainingArguments that it shall."""
+    order: list[str] = []
+    session = Session(make_task())
+    build, arguments = session.models.build, loop.arguments
+
+    def noted(name: str, function: Any) -> Any:
+        return lambda *args: (order.append(name), function(*args))[1]
+
+    monkeypatch.setattr(session.models, "build", noted("model", build))
+    monkeypatch.setattr(loop, "arguments", noted("arguments", arguments))
+    loop.build({}, session, lambda *_: None, tmp_path, save=False)
+    assert order == ["arguments", "model"]
+
+
+@pytest.mark.filterwarnings("default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning")
+def test_trials_get_the_clusters_gpu_though_the_driver_has_none(no_ray: None, make_task: Callable[..., Task]) -> None:
+    import ray
+
+    asked = actor_trainable(make_task(), {"CPU": 1.0}, or_gpu=True)
+    assert asked.default_resource_request({}).required_resources == {"CPU": 1.0}
+    ray.init("local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        assert asked.default_resource_request({}).required_resources == {"CPU": 1.0, "GPU": 1.0}
+        told = actor_trainable(make_task(), {"CPU": 2.0})
+        assert told.default_resource_request({}).required_resources == {"CPU": 2.0}
+    finally:
+        ray.shutdown()

@@ -1,0 +1,84 @@
+"""A storage that is not local: promotions resume from it, short runs leave nothing in it, `load` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow.fs import FileSelector, LocalFileSystem, SubTreeFileSystem
+from ray import tune
+from ray.train import ScalingConfig
+
+from jobs_ray import JoBSScheduler, JoBSSearcher
+from jobs_ray.lm import PruneCheckpoints, Session, Task, TaskError, load, run, trainable
+
+pytestmark = pytest.mark.filterwarnings(
+    "default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning"
+)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> SubTreeFileSystem:
+    """A pyarrow file system that is not the local one: its paths name nothing on this machine."""
+    (tmp_path / "bucket").mkdir()
+    return SubTreeFileSystem(str(tmp_path / "bucket"), LocalFileSystem())
+
+
+def curve(reports: list[dict[str, Any]]) -> dict[int, float]:
+    return {r["step"]: r["eval_loss"] for r in reports}
+
+
+def test_a_run_goes_on_from_a_remote_checkpoint_and_loads_from_it(
+    make_task: Callable[..., Task], bucket: SubTreeFileSystem, tmp_path: Path
+) -> None:
+    task = make_task()
+    session = Session(task)
+    run(task, {"max_steps": 6}, session=session, keep=tmp_path / "bucket" / "exp" / "short")
+    remote = tune.Checkpoint("exp/short", bucket)
+    rest = run(task, {"resume_from": remote}, session=session)
+    assert curve(rest) == pytest.approx({s: v for s, v in curve(run(task, {}, session=session)).items() if s > 6})
+    uri = f"file://{tmp_path}/bucket/exp/short"
+    assert curve(run(task, {"resume_from": uri}, session=session)) == curve(rest)
+    for name in (remote, uri, tmp_path / "bucket" / "exp" / "short"):
+        model, tokenizer = load(name)
+        assert model.config.hidden_size == 32
+        assert tokenizer.get_vocab() == session.tokenizer.get_vocab()
+    with pytest.raises(TaskError, match="cannot read the checkpoint"):
+        run(task, {"resume_from": tune.Checkpoint("exp/gone", bucket)}, session=session)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["actor", "group"])
+def test_a_search_on_remote_storage_resumes_its_promotions_and_cleans_up(
+    cluster: None, make_task: Callable[..., Task], bucket: SubTreeFileSystem, workers: int
+) -> None:
+    task = make_task()
+    searcher = JoBSSearcher(
+        max_t=12, short_t=3, budget=2, seed=0, time_attr="step", steps_key="max_steps", resume_key="resume_from"
+    )
+    what = trainable(task, ScalingConfig(num_workers=1), group=True) if workers else trainable(task)
+    results = tune.Tuner(
+        what,
+        param_space={"lr": tune.loguniform(1e-4, 1e-2)},
+        tune_config=tune.TuneConfig(
+            metric="eval_loss", mode="min", num_samples=-1, max_concurrent_trials=1 if workers else 2,
+            search_alg=searcher, scheduler=JoBSScheduler(), reuse_actors=not workers,
+        ),
+        run_config=tune.RunConfig(
+            storage_path="experiments", storage_filesystem=bucket, name="x", verbose=0,
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1), callbacks=[PruneCheckpoints(task.max_steps)],
+        ),
+    ).fit()  # fmt: skip
+    assert not results.errors
+    rows = searcher.report()["trials"]
+    promoted = [row for row in rows if row["promotes"]]
+    assert promoted
+    assert [row["resumed_from"] for row in promoted] == [row["promotes"] for row in promoted]
+    files = bucket.get_file_info(FileSelector("experiments/x", recursive=True))
+    left = {Path(f.path).parent for f in files if f.base_name == "jobs_ray_run.json"}
+    full = {r.metrics["trial_id"]: r.checkpoint for r in results if r.metrics["step"] == 12}
+    assert left == {Path(checkpoint.path) for checkpoint in full.values()}
+    assert not [f.path for f in files if f.base_name.startswith("train-")]
+    model, _ = load(full[promoted[0]["trial_id"]])
+    assert model.config.hidden_size == 32
