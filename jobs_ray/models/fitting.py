@@ -5,6 +5,7 @@ FittedModels are a function of the trials alone; nothing of them is saved. The c
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -70,6 +71,12 @@ class FittedModels:
         if self.surrogate is None:
             raise RuntimeError("nothing was observed yet: ask for space-filling points first")
         return self.surrogate.posterior(self.features(X))
+
+
+def warm_up() -> None:
+    """Imports what the models need (torch: a second or more), for a thread with nothing else to do."""
+    for module in ("jobs_ray.models.surrogate", "jobs_ray.models.heads", "botorch.acquisition"):
+        importlib.import_module(module)
 
 
 def fit_predictor(

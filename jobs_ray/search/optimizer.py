@@ -12,7 +12,6 @@ A decision is a function of (settings, trials, seed, ask-counter): `propose` cha
 from __future__ import annotations
 
 import copy
-import importlib
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -341,12 +340,6 @@ class JoBSOptimizer:
     def adopt_cache(self, fork: JoBSOptimizer) -> None:
         """Take over what `fork` has fitted; it only saves time."""
         self._cache = fork._cache.copy()
-
-    def warm_up(self) -> None:
-        """Imports what the models need (torch: a second or more), for a thread with nothing else to do."""
-        importlib.import_module("jobs_ray.models.surrogate")
-        importlib.import_module("jobs_ray.models.heads")
-        importlib.import_module("botorch.acquisition")
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jobs_ray.models.fitting import warm_up
 from jobs_ray.search.optimizer import FINISHED
 
 if TYPE_CHECKING:
@@ -174,4 +175,4 @@ def _compute(job: _Job) -> None:
     finally:
         job.seconds = time.perf_counter() - start
         job.done.set()
-    job.fork.warm_up()  # in LEARN, while the first trials train: later it would hold up the first suggestion of SEARCH
+    warm_up()  # in LEARN, while the first trials train: later it would hold up the first suggestion of SEARCH

@@ -91,7 +91,7 @@ def test_arguments_come_before_the_model(
 
 
 @pytest.mark.filterwarnings("default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning")
-def test_trials_get_the_clusters_gpu_though_the_driver_has_none(make_task: Callable[..., Task]) -> None:
+def test_trials_get_the_clusters_gpu_though_the_driver_has_none(no_ray: None, make_task: Callable[..., Task]) -> None:
     import ray
 
     asked = actor_trainable(make_task(), {"CPU": 1.0}, or_gpu=True)

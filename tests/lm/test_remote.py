@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from pyarrow.fs import FileSelector, LocalFileSystem, SubTreeFileSystem
 from ray import tune
 from ray.train import ScalingConfig
@@ -25,16 +24,6 @@ def bucket(tmp_path: Path) -> SubTreeFileSystem:
     """A pyarrow file system that is not the local one: its paths name nothing on this machine."""
     (tmp_path / "bucket").mkdir()
     return SubTreeFileSystem(str(tmp_path / "bucket"), LocalFileSystem())
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    here = str(Path(__file__).parents[2])
-    ray.init("local", num_cpus=2, include_dashboard=True, log_to_driver=False, runtime_env={"env_vars": {
-        "PYTHONPATH": here, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}})  # fmt: skip
-    yield
-    ray.shutdown()
 
 
 def curve(reports: list[dict[str, Any]]) -> dict[int, float]:

@@ -164,7 +164,15 @@ def test_a_max_t_that_trials_do_not_reach_is_said_with_the_number_to_set(
 
 
 def test_a_budget_without_max_t_says_what_that_means(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(half(Class), SPACE | {"steps": 2}, JoBSSearcher(budget=2, seed=0), JoBSScheduler(), num_samples=-1)
+    fit(
+        half(Class),
+        SPACE | {"steps": 2},
+        JoBSSearcher(budget=2, seed=0),
+        JoBSScheduler(),
+        num_samples=-1,
+        max_concurrent_trials=1,
+        reuse_actors=True,
+    )
     assert "a trainable that never ends by itself runs for ever; set max_t" in capsys.readouterr().out
 
 
@@ -188,7 +196,9 @@ def test_a_broken_trainable_ends_the_search_after_three_trials_with_its_error(
 ) -> None:
     searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=9, seed=0, **settings)
     space = SPACE | {"fail_at": 1, "trouble": "number as text"}
-    results = fit(half(trainable), space, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=1)
+    results = fit(
+        half(trainable), space, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True
+    )
     assert len(results) == 3
     end = capsys.readouterr().out.strip().splitlines()[-1]
     assert "nothing to recommend (all trials failed, the last 3 alike: " in end

@@ -94,7 +94,7 @@ def test_restored_after_kill_9(cluster: str, tmp_path: Path, unbroken: list[dict
     assert once <= spent <= once + 1.0 + 1.0 / STEPS
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("damage", ["cut", pytest.param("gone", marks=SLOW)])
 def test_restored_without_a_usable_state_of_the_search(
     cluster: str, tmp_path: Path, unbroken: list[dict[str, Any]], damage: str
 ) -> None:
@@ -107,5 +107,6 @@ def test_restored_without_a_usable_state_of_the_search(
         state.unlink()
         for copy in Path("/tmp/ray").glob(f"session_*/artifacts/*/run/driver_artifacts/{state.name}"):
             copy.unlink()
+    (tmp_path / "slow").unlink()
     tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Paced)).fit()
     assert essence(load_session(tmp_path / "run").report()["trials"]) == essence(unbroken)

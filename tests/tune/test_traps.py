@@ -290,7 +290,7 @@ def test_fifo_in_ray_is_not_changed_by_us(fit: Fit) -> None:
     assert not any(key.startswith("jobs/") for key in results[0].metrics)
 
 
-@pytest.mark.parametrize("trainable", [function, Class])
+@pytest.mark.parametrize("trainable", [pytest.param(function, marks=pytest.mark.slow), Class])
 def test_trials_cut_by_another_scheduler_are_not_final(
     fit: Fit, trainable: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
