@@ -5,7 +5,6 @@ FittedModels are a function of the trials alone; nothing of them is saved. The c
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs_ray.models.hooks import HookError, Hooks
+from jobs_ray.models.late_import import import_models
 from jobs_ray.models.prediction import FittedPredictor, Predictor
 from jobs_ray.models.predictor import MIN_FULL
 from jobs_ray.models.scale import Scale, choose_scale
@@ -71,12 +71,6 @@ class FittedModels:
         if self.surrogate is None:
             raise RuntimeError("nothing was observed yet: ask for space-filling points first")
         return self.surrogate.posterior(self.features(X))
-
-
-def warm_up() -> None:
-    """Imports what the models need (torch: a second or more), for a thread with nothing else to do."""
-    for module in ("jobs_ray.models.surrogate", "jobs_ray.models.heads", "botorch.acquisition"):
-        importlib.import_module(module)
 
 
 def fit_predictor(
@@ -174,7 +168,8 @@ def _with_surrogate(
     cache: ModelCache,
     hooks: Hooks,
 ) -> FittedModels:
-    from jobs_ray.models.surrogate import fit_surrogate  # torch comes here
+    import_models()
+    from jobs_ray.models.surrogate import fit_surrogate
 
     while len(cache.fits) > _MAX_FITS:
         del cache.fits[next(iter(cache.fits))]

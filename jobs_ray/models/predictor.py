@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jobs_ray.models.late_import import import_models
 from jobs_ray.models.prediction import CrossValidation, Prediction
 from jobs_ray.models.scale import Scale, choose_scale
 from jobs_ray.space import Array
@@ -111,7 +112,8 @@ class FittedScalingLaw:
 
     def _heads_at(self, anchor: float) -> Heads:
         if anchor not in self._heads:
-            from jobs_ray.models.heads import fit_heads  # torch comes here
+            import_models()
+            from jobs_ray.models.heads import fit_heads
 
             z_k = self._values_at(anchor, self.curves) if anchor > 0.0 else None
             self._heads[anchor] = fit_heads(self.features, z_k, self._finals(), is_log=self.scale.is_log)

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from jobs_ray.models.fitting import warm_up
 from jobs_ray.search.optimizer import FINISHED
 
 if TYPE_CHECKING:
@@ -175,4 +174,3 @@ def _compute(job: _Job) -> None:
     finally:
         job.seconds = time.perf_counter() - start
         job.done.set()
-    warm_up()  # in LEARN, while the first trials train: later it would hold up the first suggestion of SEARCH

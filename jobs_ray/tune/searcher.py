@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ray.tune.result import DEFAULT_METRIC
 from ray.tune.search.searcher import Searcher
 
+from jobs_ray.models.late_import import import_models
 from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Suggestion
 from jobs_ray.space import SpaceError
 from jobs_ray.tune import failures, reconcile, recovery, run_context, session_state, statefile, stragglers, warmstart
@@ -111,6 +112,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self, metric: str | None, mode: str | None, config: Mapping[str, Any], **spec: Any
     ) -> bool:
         """Takes what the Tuner knows. False when both it and the constructor define parameters."""
+        import_models()  # Ray's loop does not run yet
         self._settings.check_objective(metric, mode)
         self._metric = self._settings.agree("metric", self._metric, metric)
         self._mode = self._settings.agree("mode", self._mode, mode)
@@ -304,6 +306,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def restore(self, checkpoint_path: str) -> None:
         """Goes on from a saved state, which wins over what was set. Raises StateError, nothing changed."""
+        import_models()
         # trusted: Ray unpickles its own state, which lies beside this one
         session = session_state.from_state(statefile.load(checkpoint_path), self._replaced, trusted=True)
         self._session, self._settings, self._space = session, session.settings, session.space

@@ -1,0 +1,21 @@
+"""torch comes late: it takes a second or more to import, and a process that only plans or reports needs no model.
+
+Ray's adapters import it before Ray's loop starts. Tried instead: their worker thread while the first trials train. But
+loading torch's libraries holds the interpreter for .3 s at a time, more than a result may wait; and a process that ends
+or fails in the middle of such an import crashes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from threading import Lock
+
+_turn = Lock()
+
+
+def import_models() -> None:
+    """Imports everything of the models that needs torch; at once when it is there. By one thread at a time: two of
+    them inside torch's own import circles leave half of it undefined."""
+    with _turn:
+        for module in ("jobs_ray.models.surrogate", "jobs_ray.models.heads", "botorch.acquisition"):
+            importlib.import_module(module)
