@@ -1,4 +1,4 @@
-"""python -m benchmarks.latency: seconds of one `ask` with n observations in the 19-dimensional space of the tables.
+"""python -m benchmarks.latency: CPU seconds of one `ask` with n observations in the 19-dimensional space of the tables.
 
 Ours is a fresh JoBSOptimizer with n warm-start observations (one in ten a full run, the rest short), asked a few
 times: the first ask fits everything, the next ones are told one more observation in between, as in a search. The
@@ -43,11 +43,16 @@ def ours(emulator: Emulator, n: int, asks: int, seed: int = 0) -> list[float]:
 
     for i in range(n):
         add(i)
+    warm_up = JoBSOptimizer(search_space(), mode="min", max_t=float(MAX_T), budget=BUDGET, seed=seed)
+    for i in range(6):  # imports and first calls of torch are no part of a suggestion
+        curve = [(float(t + 1), float(v)) for t, v in enumerate(curves[i])]
+        warm_up.add_observation(configs[i], curve, complete=True)
+    warm_up.ask("warm-up")
     seconds = []
     for i in range(asks):
-        began = time.perf_counter()
+        began = time.process_time()
         suggestion = optimizer.ask(f"ask-{i}")
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
         # an ask of LEARN draws from a fixed sequence and would flatter: it must be one that uses the models
         if not isinstance(suggestion, Suggestion) or suggestion.phase is not Phase.SEARCH:
             raise RuntimeError(f"expected a new configuration of SEARCH at n = {n}, came {suggestion!r}")
@@ -66,11 +71,11 @@ def paper(emulator: Emulator, n: int, seed: int = 0) -> tuple[float, float]:
     y = -emulator.model.curves(rows, emulator.task)[:, -1]
     with one_thread():
         torch.manual_seed(seed)
-        began = time.perf_counter()
+        began = time.process_time()
         model = fit_gp(scale(rows), y)
-        fitted = time.perf_counter()
+        fitted = time.process_time()
         maximise_ucb(model, PUBLISHED)
-        return fitted - began, time.perf_counter() - fitted
+        return fitted - began, time.process_time() - fitted
 
 
 def main(argv: Sequence[str] | None = None) -> None:
