@@ -44,7 +44,7 @@ def ours(emulator: Emulator, n: int, asks: int, seed: int = 0) -> list[float]:
     for i in range(n):
         add(i)
     warm_up = JoBSOptimizer(search_space(), mode="min", max_t=float(MAX_T), budget=BUDGET, seed=seed)
-    for i in range(6):  # imports and first calls of torch are no part of a suggestion
+    for i in range(20):  # imports and first calls of torch are no part of a suggestion
         curve = [(float(t + 1), float(v)) for t, v in enumerate(curves[i])]
         warm_up.add_observation(configs[i], curve, complete=True)
     warm_up.ask("warm-up")

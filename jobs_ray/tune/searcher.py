@@ -342,6 +342,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        if "_replaced" not in state:  # pickled by 0.1.0, in an experiment's tuner.pkl
+            self._replaced = Replaced(self.__dict__.pop("_predictor", None))
         self._start_runtime()
 
     def _start_runtime(self) -> None:
