@@ -24,7 +24,6 @@ pytest.importorskip("peft")
 
 from jobs_ray.lm import Domain, Model, Session, Task
 
-
 TINY = {
     "model_type": "llama",
     "hidden_size": 32,
