@@ -9,21 +9,23 @@ DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
 # A test of a real cluster may lose to a busy machine once (a process killed late, a heartbeat missed): those of tests/tune
 # and tests/lm are tried twice. The others have one try.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+# Lint, types, and the tests that are not marked slow.
 test: check
-	$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/tune --ignore=tests/lm tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m "not slow" tests/tune
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m "not slow" tests/lm
+	$(PYTEST) -m "not slow" --ignore=tests/tune --ignore=tests/lm tests
+	$(PYTEST) --reruns 1 -m "not slow" tests/tune
+	$(PYTEST) --reruns 1 -m "not slow" tests/lm
+
+# The slow rest, which `make test` leaves out: every combination of Tune's settings, killed nodes, drivers and workers,
+# the whole demo, tiny.
+test-all: $(STAMP)
+	$(PYTEST) --reruns 1 -m slow --ignore=tests/lm tests
+	$(PYTEST) --reruns 1 -m slow tests/lm
 
 # 5,000 trials in one experiment.
 soak: $(STAMP)
 	$(BIN)/python -m benchmarks.overhead --soak 5000
-
-# The slow rest, which `make test` leaves out: whole products of Tune's settings, killed processes and nodes, worker
-# groups, the whole demo, tiny.
-test-all: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow --ignore=tests/tune --ignore=tests/lm tests || test $$? -eq 5  # 5: there are none
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m slow tests/tune
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --reruns 1 -m slow tests/lm
 
 check: $(STAMP)
 	$(BIN)/ruff check .

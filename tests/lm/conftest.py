@@ -24,11 +24,6 @@ pytest.importorskip("peft")
 
 from jobs_ray.lm import Domain, Model, Session, Task
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: minutes rather than seconds on a busy machine")
-
-
 TINY = {
     "model_type": "llama",
     "hidden_size": 32,

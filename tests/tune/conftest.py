@@ -21,6 +21,7 @@ from ray import tune  # noqa: E402
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
     """Address of a Ray with four logical CPUs (it starts as many workers at once); never a stranger's."""
+    ray.shutdown()  # that of tests/lm, in one process with it
     info = ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield info.address_info["gcs_address"]
     ray.shutdown()
