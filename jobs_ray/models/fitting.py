@@ -98,15 +98,16 @@ def predict(
 ) -> dict[str, tuple[float, float]]:
     """Predicted finals `{trial_id: (mean, stddev)}` of unfinished trials with at least one value.
 
-    Where nothing may be fitted, from the longest prefix that needs no fit; trials with none are left out.
+    Where nothing may be fitted, from the longest prefix that needs no fit, else as predicted last; trials without
+    either are left out.
     """
     known = cache.predictions
     new = [t for t in trials if t.trial_id not in known or known[t.trial_id][0] is not t.curve]
     curves = [t.curve for t in new]
     if cache.as_fitted:
-        ready = [predictor.ready_at(curve.t[-1]) for curve in curves]
-        new = [t for t, at in zip(new, ready, strict=True) if at is not None]
-        curves = [t.curve.up_to(at) for t, at in zip(new, (at for at in ready if at is not None), strict=True)]
+        prefixes = [(t, predictor.ready_at(t.curve.t[-1])) for t in new]
+        ready = [(t, t.curve.up_to(at)) for t, at in prefixes if at is not None and t.curve.t[0] <= at]
+        new, curves = [t for t, _ in ready], [curve for _, curve in ready]
     found = {t.trial_id: known[t.trial_id][1:] for t in trials if t.trial_id in known}
     if new:
         prediction = predictor.predict(space.features(np.array([t.x for t in new])), curves)
