@@ -71,14 +71,12 @@ def acquisition(models: FittedModels, hooks: Hooks, best: float | None = None) -
 def _values(function: AcquisitionFunction, models: FittedModels, hook: Any, X: Array) -> Array:
     from jobs_ray.models.regression import evaluate
 
-    with guarded(hook, "the acquisition function on"):
+    with guarded(hook, "what came of"):
         values = evaluate(function, models.features(X))
-        if hook is not None and (values.shape != (len(X),) or np.any(np.isnan(values))):
-            raise HookError(
-                f"the acquisition function gave values of shape {values.shape} for {len(X)} points"
-                if values.shape != (len(X),)
-                else "the acquisition function gave NaN"
-            )
+    if hook is not None and values.shape != (len(X),):
+        raise HookError(f"the acquisition function gave values of shape {values.shape} for {len(X)} points")
+    if hook is not None and np.any(np.isnan(values)):
+        raise HookError("the acquisition function gave NaN")
     return values
 
 

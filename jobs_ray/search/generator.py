@@ -73,6 +73,8 @@ class CandidateGenerator:
             return max(rivals, key=lambda t: t.curve.value[-1])
         models = self._models()
         rivals = nlargest(MAX_POINTS, rivals, key=lambda t: models.values[t.trial_id][0])
+        if models.surrogate is None:  # the user's failed, and said so: the largest predicted final
+            return rivals[0]
         try:
             return rivals[int(np.argmax(self._promise(models, np.array([t.x for t in rivals]))))]
         except HookError as error:
@@ -81,8 +83,6 @@ class CandidateGenerator:
 
     def _promise(self, models: FittedModels, X: Array) -> Array:
         """What is compared to promote one of `n x d`: log EI over the best confirmed final."""
-        if models.surrogate is None:
-            raise HookError("the surrogate failed: the largest predicted final is promoted")
         finals = [t.final for t in self.trials if t.final is not None]
         if not finals:
             return models.posterior(X)[0]
