@@ -65,7 +65,8 @@ def paper(emulator: Emulator, n: int, seed: int = 0) -> tuple[float, float]:
     """Seconds of the fit and of the acquisition of one suggestion, as published."""
     import torch
 
-    from benchmarks.paper import PUBLISHED, fit_gp, maximise_ucb, one_thread, scale
+    from benchmarks.paper import PUBLISHED, fit_gp, maximise_ucb, scale
+    from jobs_ray.models.threads import one_thread
 
     rows = random_rows(n, np.random.default_rng(seed))
     y = -emulator.model.curves(rows, emulator.task)[:, -1]

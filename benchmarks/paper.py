@@ -7,9 +7,7 @@ Points are 19 numbers scaled to [0, 1]: `mixture (9) | layers | flags (5) | rank
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +18,7 @@ from benchmarks.data import MAX_T, Array, random_rows, to_config, to_rows
 from benchmarks.mlp import MLPPredictor
 from benchmarks.rivals import Pick, Rival, Run
 from benchmarks.simulate import Problem
+from jobs_ray.models.threads import one_thread
 
 LOW = np.array([0.0] * 9 + [1] + [0] * 5 + [1, 0, 1, 0])
 HIGH = np.array([1.0] * 9 + [32] + [1] * 5 + [128, 0.1, 48, 1])
@@ -42,19 +41,6 @@ PUBLISHED = Effort()
 REDUCED = Effort(num_restarts=2, raw_samples=128, rounds=4, refit_every=8, fit_iterations=25)
 """For `search`: as published a suggestion takes 20 to 45 s of a core, and a run at C = 20 asks about 90 times. What
 the reduction costs in regret was not measured, so `paper` is not quite the published recipe; `paper-full` is."""
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Pin torch to one thread and put the caller's number back."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fit_gp(X: Array, y: Array, state: dict[str, Any] | None = None, iterations: int | None = None) -> Any:

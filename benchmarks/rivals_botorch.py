@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import Array
-from benchmarks.paper import one_thread
 from benchmarks.rivals_asked import quiet
 from benchmarks.rivals_gp import GPEI
+from jobs_ray.models.threads import one_thread
 
 
 class BotorchEI(GPEI):

@@ -6,7 +6,6 @@ are made in `report_tables.py`, the figures in `report_html.py`; neither compute
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -215,8 +214,3 @@ def _reasons(filesystem: pyarrow.fs.FileSystem, folder: str, failed: Sequence[st
             if lines := [line.strip() for line in text.splitlines() if line.strip()]:
                 found[name] = lines[-1]
     return found
-
-
-def is_number(value: Any) -> bool:
-    """A finite int or float, no bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,9 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from jobs_ray.report.collect import Report, Row, is_number
+from jobs_ray.report.collect import Report, Row
 from jobs_ray.report.tables import decimals, sections
 from jobs_ray.report.text import Section
+from jobs_ray.space.base import is_number
 from jobs_ray.trials import Phase
 
 # Okabe and Ito's colours, told apart by nearly everybody

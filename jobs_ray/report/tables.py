@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jobs_ray.report.collect import Report, Row, is_number, leaves
+from jobs_ray.report.collect import Report, Row, leaves
 from jobs_ray.report.text import Section, render, visible
+from jobs_ray.space.base import is_number
 from jobs_ray.trials import Phase, TrialStatus
 
 TOP = 10

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
+from jobs_ray.space.base import is_number
 from jobs_ray.trials import Phase, StateError
 
 
@@ -115,7 +115,7 @@ class Settings:
 def _positive(value: Any, none: bool = False) -> bool:
     if value is None:
         return none
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return is_number(value) and value > 0
 
 
 def _whole(value: Any, least: int, other: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,6 +27,11 @@ class naming:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, SpaceError):
             raise SpaceError(f"parameter {self.name!r} {error}") from None
+
+
+def is_number(value: Any) -> bool:
+    """A finite int or float, no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number(value: Any, lower: float, upper: float) -> float:

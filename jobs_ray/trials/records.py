@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from jobs_ray.space import SearchSpace
+from jobs_ray.space.base import is_number
 from jobs_ray.trials.curve import LearningCurve
 from jobs_ray.trials.state import StateError, unwrap, wrap
 from jobs_ray.trials.table import TrialTable
@@ -92,6 +92,6 @@ def trial_from_json(space: SearchSpace, data: dict[str, Any]) -> Trial:
 
 
 def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_number(value):
         raise ValueError(f"expected a finite number, got {value!r}")
     return float(value)

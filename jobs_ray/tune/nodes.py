@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from jobs_ray.space import Categorical, Mixture, Parameter, SpaceError
-from jobs_ray.space.base import naming
+from jobs_ray.space.base import is_number, naming
 
 Named: TypeAlias = Iterator[tuple[str, Parameter]]
 
@@ -140,10 +140,6 @@ def _normalised(weights: Any) -> Any:
         return weights
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()} if total > 0 else weights
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _grid_index(value: Any, step: float, path: str) -> int:

@@ -11,10 +11,10 @@ import numpy as np
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.search.optimizer import JoBSOptimizer
 from jobs_ray.space import SpaceError
+from jobs_ray.space.base import is_number
 from jobs_ray.tune import points
 from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.domains import TuneSpace
-from jobs_ray.tune.nodes import is_number
 
 _MODES = ("min", "max")
 
