@@ -29,8 +29,8 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
 
     Of a short run (one whose config has fewer `steps_key` steps than `max_steps`) the checkpoint is deleted when the
     trial that resumed it has ended; when `keep` other short runs that wait for a promotion have a better last
-    `metric`; and in any case when the experiment ends. Full runs keep theirs. Should one that has lost its checkpoint
-    be promoted all the same, it is trained from the start.
+    `metric`; and in any case when the experiment ends. Full runs keep theirs. A short run that has lost its checkpoint
+    is promoted only while the budget has a whole run left, and is then trained from the start.
     """
 
     def __init__(

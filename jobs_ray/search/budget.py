@@ -59,6 +59,11 @@ def outstanding_steps(trial: Trial, max_t: float) -> float:
     return max((trial.grant if trial.grant is not None else max_t) - reached, 0.0)
 
 
+def promotion_cost(trial: Trial, max_t: float, resume: bool) -> float:
+    """What a promotion of the short run `trial` costs: the rest of a full run from its checkpoint on, if it resumes."""
+    return 1.0 - trial.resume_t / max_t if resume else 1.0
+
+
 def optimal_num_full(budget: float, short_cost: float, dim: int, *, bo: float = 1.0, predictor: float = 1.0) -> int:
     """N*: minimises the bound on the average regret with N full runs and T = (C - N) / s short ones.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import nlargest
@@ -63,9 +63,9 @@ class CandidateGenerator:
             x = self._by_improvement()
         return Action(phase, steps, x=tuple(x.tolist()))
 
-    def best_short(self, *, by_last_value: bool) -> Trial | None:
+    def best_short(self, affordable: Callable[[Trial], bool], *, by_last_value: bool) -> Trial | None:
         """The stopped short run to promote: largest last value, or largest expected improvement over the confirmed."""
-        rivals = promotable(self.trials)
+        rivals = [t for t in promotable(self.trials) if affordable(t)]
         if not rivals:
             return None
         if by_last_value or self.quick or not self._has_predictor():

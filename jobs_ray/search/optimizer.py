@@ -24,7 +24,7 @@ from jobs_ray.models.fitting import ModelCache, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
-from jobs_ray.search.budget import Budget, ledger
+from jobs_ray.search.budget import Budget, ledger, promotion_cost
 from jobs_ray.search.generator import promoted_by
 from jobs_ray.search.policy import Policy, ending, observed
 from jobs_ray.search.progress import horizon, search_progress, validated
@@ -125,7 +125,7 @@ class JoBSOptimizer:
             return action
         if action.promotes is not None:
             source = self._trials[action.promotes]
-            resume_from = source.trial_id if self.settings.resume else None
+            resume_from = source.trial_id if self.settings.resume and source.resume_t > 0 else None
             return Suggestion(self._own(source.config), action.phase, action.steps, resume_from)
         given = self._given.get(action.x)
         config = self.space.decode(np.array(action.x)) if given is None else self._own(given)
@@ -145,17 +145,21 @@ class JoBSOptimizer:
             x,
             suggestion.phase,
             suggestion.steps,
-            curve=source.curve if source else LearningCurve(),
-            start=source.curve.last_t if source else 0.0,
+            curve=source.curve.up_to(source.resume_t) if source else LearningCurve(),
+            start=source.resume_t if source else 0.0,
             promotes=promotes,
         )
         self._trials.put(trial)
         self._asked += 1
 
-    def decline_resume(self, trial_id: str) -> None:
-        """No checkpoint exists: the promotion `trial_id` starts from scratch and is charged as a whole run."""
-        trial = self._trials[trial_id]
-        self._trials.put(replace(trial, start=0.0, curve=LearningCurve()))
+    def note_checkpoint(self, trial_id: str, t: float) -> bool:
+        """The newest checkpoint of the short run `trial_id` stands at `t` (0: there is none). To be told before
+        `accept` takes a suggestion that resumes it: False when the budget does not have what the promotion costs then.
+        That suggestion must not be accepted; `propose` has another answer now.
+        """
+        self._trials.note_checkpoint(trial_id, t)
+        max_t = self.max_t
+        return max_t is None or self.budget.affords(promotion_cost(self._trials[trial_id], max_t, self.settings.resume))
 
     def forget(self, trial_id: str) -> None:
         """Remove a trial that never reported, as if it had not been asked for."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from jobs_ray.models.fitting import ModelCache, fit_predictor
 from jobs_ray.models.prediction import CrossValidation, FittedPredictor, Predictor
-from jobs_ray.search.budget import Allocation, Budget, allocate, first_short_t, ledger
+from jobs_ray.search.budget import Allocation, Budget, allocate, first_short_t, ledger, promotion_cost
 from jobs_ray.search.settings import Settings
 from jobs_ray.space import SearchSpace
-from jobs_ray.trials import Phase, TrialTable
+from jobs_ray.trials import Phase, Trial, TrialTable
 
 JUDGED = 8  # full runs from which the predictor's own R2 means something: short runs are lengthened by it
 
@@ -23,6 +23,7 @@ class Progress:
     short_t: float
     short_cost: float
     promotion_cost: float
+    resume: bool
     money: Budget
     plan: Allocation
     endless: bool
@@ -52,6 +53,10 @@ class Progress:
             return self.trials_left > min(reserve, 1)
         enough = self.money.affords(self.short_cost + reserve * self.promotion_cost)
         return enough and self.trials_left > min(reserve, 1)
+
+    def affords_promotion(self, trial: Trial) -> bool:
+        """Whether the budget has what *this* promotion costs: more than `promotion_cost` if its checkpoint is gone."""
+        return self.money.affords(promotion_cost(trial, self.max_t, self.resume))
 
 
 def horizon(settings: Settings, trials: TrialTable) -> float | None:
@@ -96,12 +101,13 @@ def search_progress(
         fitted = fit_predictor(space, trials.recalled(), predictor, max_t, cache)
         short_t = _long_enough(fitted, short_t, max_t, cache.as_fitted)
     short_cost = short_t / max_t
-    promotion_cost = 1.0 - short_cost if settings.resume and short_t < max_t else 1.0
+    resume = settings.resume and short_t < max_t
+    promotion = 1.0 - short_cost if resume else 1.0
     plan = allocate(
         settings.budget,
         settings.num_trials,
         short_cost,
-        promotion_cost,
+        promotion,
         num_full=None if settings.num_full == "auto" else settings.num_full,
         num_confirm=None if settings.num_confirm == "auto" else settings.num_confirm,
     )
@@ -124,7 +130,8 @@ def search_progress(
         max_t=max_t,
         short_t=short_t,
         short_cost=short_cost,
-        promotion_cost=promotion_cost,
+        promotion_cost=promotion,
+        resume=resume,
         money=ledger(trials, settings.budget, max_t),
         plan=plan,
         endless=settings.budget is None,

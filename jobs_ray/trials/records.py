@@ -35,7 +35,7 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, 
         if data["space"] != names:
             raise StateError(f"the state is of a space with parameters {data['space']}, this one has {names}")
         # states from before these were kept: with max_t set, what had ended was taken to have ended by itself
-        before = {"own_end": data["settings"].get("max_t") is not None, "silent": False}
+        before = {"own_end": data["settings"].get("max_t") is not None, "silent": False, "checkpoint_t": None}
         records = [trial_from_json(space, before | record) for record in data["trials"]]
         trials = TrialTable(records)
         asked = data["asked"]
@@ -67,6 +67,7 @@ def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
         "promotes": trial.promotes,
         "own_end": trial.own_end,
         "silent": trial.silent,
+        "checkpoint_t": trial.checkpoint_t,
         "charged": trial.charged,
     }
 
@@ -88,6 +89,7 @@ def trial_from_json(space: SearchSpace, data: dict[str, Any]) -> Trial:
         charged=bool(data["charged"]),
         own_end=bool(data["own_end"]),
         silent=bool(data["silent"]),
+        checkpoint_t=None if data["checkpoint_t"] is None else _finite(data["checkpoint_t"]),
     )
 
 

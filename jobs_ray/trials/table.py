@@ -18,8 +18,8 @@ RECALLED = 500
 class TrialTable(Mapping[str, Trial]):
     """Trials by id, in the order asked.
 
-    An ended trial never changes (but see `demote`), so it is counted and added up once: neither a report's answer nor
-    the ledger may take longer at 5,000 trials than at five.
+    An ended trial never changes (but see `demote`; `note_checkpoint` changes nothing that is counted), so it is
+    counted and added up once: neither a report's answer nor the ledger may take longer at 5,000 trials than at five.
     """
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
@@ -77,11 +77,17 @@ class TrialTable(Mapping[str, Trial]):
             if not trial.promotes:
                 self._kept.discard(name)
 
+    def note_checkpoint(self, trial_id: str, t: float) -> None:
+        """Records where the newest checkpoint of a trial stands, be it running or ended. Raises KeyError."""
+        self._all[trial_id] = replace(self._all[trial_id], checkpoint_t=t)
+
     def reopened(self, trial_ids: Collection[str]) -> TrialTable:
         """The table with ended trials running again."""
         if not trial_ids:
             return self
-        again = (replace(self._all[name], status=TrialStatus.RUNNING, own_end=False) for name in trial_ids)
+        again = (
+            replace(self._all[name], status=TrialStatus.RUNNING, own_end=False, checkpoint_t=None) for name in trial_ids
+        )
         return TrialTable({**self._all, **{trial.trial_id: trial for trial in again}}.values())
 
     def remove(self, trial_id: str) -> None:

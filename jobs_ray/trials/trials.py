@@ -39,7 +39,8 @@ class Trial:
     `grant`: the `t` it may train to (None: to its own end). `start`: the `t` it resumed from (0: from scratch).
     `wasted`: steps that were trained and lost to restarts. `charged=False`: given as an observation. `own_end`: it is
     known to have ended by itself; else whoever ended it may have cut it short. `silent`: it runs, but has not reported
-    for so long that nobody should wait for it.
+    for so long that nobody should wait for it. `checkpoint_t`: where its newest checkpoint stands (0: it left none;
+    None: nobody has looked, so it is taken to stand at the last report).
     """
 
     trial_id: str
@@ -55,12 +56,13 @@ class Trial:
     charged: bool = True
     own_end: bool = False
     silent: bool = False
+    checkpoint_t: float | None = None
 
     def __post_init__(self) -> None:
         if self.grant is not None and not self.grant > 0:
             raise ValueError(f"trial {self.trial_id!r} is granted {self.grant!r} steps; expected a positive number")
-        if self.start < 0 or self.wasted < 0:
-            raise ValueError(f"trial {self.trial_id!r} has a negative start or waste")
+        if self.start < 0 or self.wasted < 0 or (self.checkpoint_t or 0.0) < 0:
+            raise ValueError(f"trial {self.trial_id!r} has a negative start, waste or checkpoint_t")
 
     @cached_property
     def running(self) -> bool:
@@ -78,6 +80,12 @@ class Trial:
     def final(self) -> float | None:
         """The confirmed value: the last one of a completed trial."""
         return self.curve.value[-1] if self.completed and self.curve.value else None
+
+    @property
+    def resume_t(self) -> float:
+        """The `t` that a promotion of it would go on from; 0: from scratch."""
+        last = self.curve.last_t
+        return last if self.checkpoint_t is None else min(self.checkpoint_t, last)
 
     @cached_property
     def steps(self) -> float:

@@ -164,9 +164,10 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             return None
         if session.live and not self._capacity.free(len(session.live), self._limit, self._trials):
             return None
-        proposal = self._proposer.next(session.core, self._moment(), wait=not session.live)
-        if isinstance(proposal, Suggestion):
+        while isinstance(proposal := self._proposer.next(session.core, self._moment(), not session.live), Suggestion):
             config = session.hand_out(trial_id, proposal, self._trials)
+            if config is None:  # a promotion that would overspend: each time another one, until none is left
+                continue
             if self._proposer.hurried and len(session.live) > 1:  # alone, it would be for trials of yesterday
                 self._prepare()
             return config

@@ -60,8 +60,17 @@ class Session:
 
     # ---- trials
 
-    def hand_out(self, trial_id: str, suggestion: Suggestion, trials: Sequence[Any]) -> dict[str, Any]:
-        """Registers a suggestion; the trainable's config. `trials`: Ray's, for the checkpoint to resume from."""
+    def hand_out(self, trial_id: str, suggestion: Suggestion, trials: Sequence[Any]) -> dict[str, Any] | None:
+        """Registers a suggestion; the trainable's config. `trials`: Ray's, for the checkpoint to resume from.
+
+        None, and nothing registered: that checkpoint is gone, and the budget has not enough left for a whole run. The
+        optimiser is to be asked again; it knows now.
+        """
+        checkpoint, source = None, suggestion.resume_from
+        if source is not None:
+            checkpoint, start = self._checkpoint(source, trials)
+            if not self.core.note_checkpoint(source, start):
+                return None
         self.adopt(trial_id, suggestion)
         config = self.space.ray_config(suggestion.config)
         settings = self.settings
@@ -72,7 +81,7 @@ class Session:
                 steps = math.ceil(steps)  # iterations are whole: half a step is a step
             config[settings.steps_key] = int(steps) if steps == int(steps) else steps
         if settings.resume_key is not None:
-            config[settings.resume_key] = self._resume(trial_id, suggestion.resume_from, trials)
+            config[settings.resume_key] = checkpoint
         return config
 
     def adopt(self, trial_id: str, suggestion: Suggestion) -> None:
@@ -196,22 +205,16 @@ class Session:
             return Decision.STOP
         return Decision.STOP if t > trial.grant else Decision.CONTINUE
 
-    def _resume(self, trial_id: str, source: str | None, trials: Sequence[Any]) -> Any:
-        """The checkpoint that the promotion of `source` goes on from; None, and the ledger told, if it left none."""
-        if source is None:
-            return None
+    def _checkpoint(self, source: str, trials: Sequence[Any]) -> tuple[Any, float]:
+        """The checkpoint that a promotion of `source` would go on from, and its t; None and 0 if it is gone."""
         found = checkpoints.of_trial(trials, source, self.settings.time_attr)
         if found is None and source in self.train_checkpoints:
             path, t = self.train_checkpoints[source]
             left = checkpoints.of_train_run(trials, path)
             found = None if left is None else (left, t)
         if found is None:
-            logger.info("trial %s left no checkpoint: its promotion is a whole run", source)
-            self.core.decline_resume(trial_id)
-            return None
-        checkpoint, start = found
-        self.reader.resumes[trial_id] = Resume(start)
-        return checkpoint
+            logger.info("the checkpoint of trial %s is not there: its promotion would be a whole run", source)
+        return found or (None, 0.0)
 
     # ---- answers, in the user's terms
 

@@ -81,7 +81,7 @@ class Driver:
             assert isinstance(answer, Suggestion)
             check_config(self.optimizer, self.space, answer.config)
             trial = self.optimizer.trials[name]
-            source = self.optimizer.trials[answer.resume_from].curve.t if answer.resume_from else ()
+            source = trial.curve.t if answer.resume_from else ()
             self.shadows[name] = Shadow(trial.grant, trial.start, source)
             assert before.left > 0
             return name
@@ -152,13 +152,20 @@ class Driver:
             assert name not in self.optimizer.trials
             del self.shadows[name]
 
-    def decline(self, n: int) -> None:
-        name = self.pick(n)
-        if name and self.shadows[name].start > 0 and not self.shadows[name].times:
-            self.optimizer.decline_resume(name)
-            shadow = self.shadows[name]
-            shadow.excess += shadow.start
-            shadow.start, shadow.source = 0.0, ()
+    def note_checkpoint(self, n: int) -> None:
+        """Of the short run that would be promoted now, else of any: there is none, an older one, or one as expected."""
+        answer = self.optimizer.propose()
+        name = answer.resume_from if isinstance(answer, Suggestion) else None
+        if name is None:
+            short = [name for name, trial in self.optimizer.trials.items() if trial.status is TrialStatus.STOPPED]
+            name = short[n % len(short)] if short else None
+        if name is not None:
+            t = self.optimizer.trials[name].curve.last_t * (n % 3) / 2.0
+            before = self.optimizer.budget
+            if not self.optimizer.note_checkpoint(name, t):
+                again = self.optimizer.propose()
+                assert not isinstance(again, Suggestion) or again.resume_from != name
+            assert self.optimizer.budget == before
 
     def observe(self, n: int) -> None:
         config = self.optimizer.space.decode(self.optimizer.space.sample(1, np.random.default_rng(n))[0])
@@ -291,8 +298,8 @@ def value_of(n: int) -> float:
     return odd.get(n % 97, 0.5 + (n * 2654435761 % 4096) / 2048.0)
 
 
-KINDS = ["ask_and_run"] * 8 + ["ask"] * 6 + ["advance"] * 6 + [
-    "nan", "duplicate", "restart", "jump", "stray", "error", "tell", "forget", "decline", "observe", "reload", "look",
+KINDS = ["ask_and_run"] * 8 + ["ask"] * 6 + ["advance"] * 6 + ["note_checkpoint"] * 2 + [
+    "nan", "duplicate", "restart", "jump", "stray", "error", "tell", "forget", "observe", "reload", "look",
 ]  # fmt: skip
 
 

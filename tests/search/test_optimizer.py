@@ -343,17 +343,64 @@ def test_without_resume_no_promotion_names_a_checkpoint() -> None:
     assert all(s.resume_from is None for s in search(make(budget=8.0)))
 
 
-def test_a_resume_that_is_declined_is_a_whole_run() -> None:
+def proposed_promotion(optimizer: JoBSOptimizer) -> Suggestion:
+    for i in range(100):
+        suggestion = optimizer.propose()
+        assert isinstance(suggestion, Suggestion)
+        if suggestion.resume_from is not None:
+            return suggestion
+        optimizer.accept(f"p{i}", suggestion)
+        train(optimizer, f"p{i}", suggestion.config)
+    raise AssertionError("no promotion in 100 asks")
+
+
+@pytest.mark.parametrize("t", [0.0, 1.0, 99.0])
+def test_a_promotion_is_charged_from_where_its_checkpoint_stands(t: float) -> None:
+    optimizer = make(budget=10.0, resume=True, extend=False, short_t=3.0)
+    suggestion, spent = proposed_promotion(optimizer), optimizer.budget_spent
+    assert suggestion.resume_from is not None
+    assert optimizer.note_checkpoint(suggestion.resume_from, t)
+    start = min(t, 3.0)
+    optimizer.accept("promoted", suggestion)
+    assert optimizer.budget.committed == pytest.approx(spent + 1.0 - start / MAX_T)
+    assert optimizer.trials["promoted"].curve.t == tuple(np.arange(1.0, start + 1))
+    train(optimizer, "promoted", suggestion.config, start=start)
+    assert optimizer.trials["promoted"].completed
+    assert optimizer.trials["promoted"].promotes == suggestion.resume_from
+    assert optimizer.budget_spent == pytest.approx(spent + 1.0 - start / MAX_T)
+
+
+def test_a_promotion_without_checkpoint_that_would_overspend_gives_way_to_one_that_does_not() -> None:
+    optimizer = make(budget=3.0, resume=True, extend=False, short_t=2.0)
+    for i in range(100):
+        gone = optimizer.propose()
+        assert isinstance(gone, Suggestion)
+        if gone.resume_from and optimizer.budget.left < 1.0:
+            break
+        optimizer.accept(f"t{i}", gone)
+        train(optimizer, f"t{i}", gone.config, start=optimizer.trials[f"t{i}"].start)
+    left = optimizer.budget.left
+    assert not optimizer.note_checkpoint(gone.resume_from or "", 0.0)
+    other = optimizer.propose()
+    assert isinstance(other, Suggestion)
+    assert other.resume_from not in (None, gone.resume_from)
+    restored = make()
+    restored.load_state_dict(as_json(optimizer.state_dict()))
+    assert restored.propose() == other
+    while isinstance(other := optimizer.propose(), Suggestion) and other.resume_from:
+        assert not optimizer.note_checkpoint(other.resume_from, 0.0)
+    assert optimizer.propose() is FINISHED
+    assert optimizer.budget.left == left
+
+
+def test_a_whole_run_of_a_short_run_without_checkpoint_names_none() -> None:
     optimizer = make(budget=10.0, resume=True, extend=False)
-    name, suggestion = promotion(optimizer)
-    spent = optimizer.budget_spent
-    optimizer.decline_resume(name)
-    assert optimizer.budget.committed == pytest.approx(spent + 1.0)
-    assert optimizer.report(name, 1.0, 1.0) is Decision.CONTINUE
-    assert optimizer.trials[name].curve.t == (1.0,)
-    train(optimizer, name, suggestion.config, start=1.0)
-    assert optimizer.budget_spent == pytest.approx(spent + 1.0)
-    assert optimizer.trials[name].promotes == suggestion.resume_from
+    suggestion = proposed_promotion(optimizer)
+    optimizer.note_checkpoint(suggestion.resume_from or "", 0.0)
+    again = optimizer.ask("whole")
+    assert isinstance(again, Suggestion)
+    assert (again.config, again.resume_from) == (suggestion.config, None)
+    assert optimizer.trials["whole"].promotes == suggestion.resume_from
 
 
 def test_a_checkpoint_older_than_the_short_run_is_charged_from_where_it_stood() -> None:

@@ -36,6 +36,7 @@ def promotions(searcher: JoBSSearcher) -> list[dict[str, Any]]:
 def run(fit: Fit, trainable: Any, space: dict[str, Any], time_attr: str, **config: Any) -> Any:
     searcher = JoBSSearcher(max_t=STEPS, short_t=5, budget=2, seed=0, resume_key="resume_from", time_attr=time_attr)
     results = fit(half(trainable), space, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=2, **config)
+    assert searcher.report()["budget"]["spent"] <= 2 + 1e-9
     return searcher, {result.metrics["trial_id"]: result for result in results}
 
 

@@ -260,6 +260,25 @@ def test_steps_and_resume_keys_are_written_into_every_config() -> None:
     assert config["resume_from"] is None
 
 
+def test_promotions_whose_checkpoint_is_gone_do_not_overspend() -> None:
+    """No trial here leaves a checkpoint, though every promotion is planned as the rest of a run."""
+    search = searcher(max_t=20, short_t=2, budget=3, steps_key="steps", resume_key="resume_from")
+    whole = 0
+    for i in range(100):
+        config = search.suggest(f"t{i}")
+        if not isinstance(config, dict):
+            break
+        assert config["resume_from"] is None
+        whole += config["steps"] == 20
+        for t in range(2, config["steps"] + 1, 2):
+            search.on_trial_result(f"t{i}", {"loss": config["x"] + 1 / t, "training_iteration": t})
+        search.on_trial_complete(f"t{i}", {"loss": config["x"], "training_iteration": config["steps"]})
+        assert search.session.core.budget.committed <= 3 + 1e-9
+    assert config == "FINISHED"
+    assert whole >= 1
+    assert search.session.core.budget.left < 1
+
+
 def test_points_to_evaluate_come_first_and_exactly() -> None:
     points = [{"x": 0.123456789, "n": 3}, {"x": 1.0, "n": 0}]
     search = searcher(points_to_evaluate=points)
