@@ -17,15 +17,15 @@ from jobs_ray.models.late_import import import_models
 from jobs_ray.models.prediction import FittedPredictor, Predictor
 from jobs_ray.models.predictor import MIN_FULL
 from jobs_ray.models.scale import Scale, choose_scale
-from jobs_ray.models.training_points import informative, winsorised
+from jobs_ray.models.smoothing import Denoiser
+from jobs_ray.models.training_points import informative, on_grid, winsorised
 from jobs_ray.space import Array, SearchSpace
-from jobs_ray.trials import LearningCurve, Trial, TrialStatus
+from jobs_ray.trials import LearningCurve, Trial, TrialStatus, TrialTable
 
 if TYPE_CHECKING:
     from jobs_ray.models.surrogate import Fits, Surrogate
 
 MAX_FULL = 100  # full runs that the predictor learns from, the newest: keeps a fit below 0.2 s
-_BATCH = 10  # beyond, one more full run tells little, and each fit means predicting every short run anew
 _FAILED_NOISE = 0.5  # sd of a failed run's stand-in value, in spreads of the values: "bad here", not how bad
 _MAX_FITS = 16
 
@@ -42,14 +42,19 @@ class ModelCache:
     predictor: FittedPredictor | None = None
     predictions: dict[str, tuple[LearningCurve, float, float]] = field(default_factory=dict)
     fits: Fits = field(default_factory=dict)
+    denoiser: Denoiser = field(default_factory=Denoiser)
     as_fitted: bool = False
 
     def copy(self) -> ModelCache:
-        return replace(self, predictions=dict(self.predictions), fits=dict(self.fits))
+        return replace(self, predictions=dict(self.predictions), fits=dict(self.fits), denoiser=self.denoiser.copy())
 
     def frozen(self) -> ModelCache:
         """The same, `as_fitted`."""
         return replace(self, as_fitted=True)
+
+    def recall(self, table: TrialTable) -> list[Trial]:
+        """The trials that a decision looks at, their curves denoised."""
+        return self.denoiser(table.recalled(), fit=not self.as_fitted)
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,10 @@ def fit_predictor(
     if cache.as_fitted:
         return cache.predictor
     full = [t for t in trials if t.final is not None and len(t.curve.t) > 1]
-    if len(full) > MAX_FULL:
-        full = full[: len(full) - len(full) % _BATCH][-MAX_FULL:]
+    full = full[: on_grid(len(full))][-MAX_FULL:]
     if max_t is None or len(full) < MIN_FULL:
         return None
-    key = tuple(f"{t.trial_id}:{len(t.curve.t)}" for t in full)
+    key = tuple(f"{t.trial_id}:{len(t.curve.t)}:{t.curve.value[-1]}" for t in full)
     if cache.predictor_key != key or cache.predictor is None:
         features = space.features(np.array([t.x for t in full]))
         cache.predictor = predictor.fit(features, [t.curve for t in full], max_t)

@@ -57,3 +57,4 @@ class Priors:
     matern: LogNormal
     lengthscale: LogNormal
     noise: LogNormal
+    additive: LogNormal | None = None  # no additive term

@@ -126,13 +126,13 @@ def _fit(model: FinalValueGP, max_iterations: int) -> None:
         scipy_minimize(closure, parameters, bounds, method="L-BFGS-B", options={"maxiter": max_iterations})
     except RuntimeError:  # a NaN gradient, or a covariance that is not positive definite: the medians always serve
         _set(model, medians)
-    if not np.all(np.isfinite(model.hyperparameters)):
+    if not np.all(np.isfinite(model.hyperparameters[: 4 + model.covar_module.additive])):
         _set(model, medians)
 
 
 def _set(model: FinalValueGP, hyperparameters: Hyperparameters) -> None:
     kernel, noise = model.covar_module, model.likelihood.second_noise_covar
     with torch.no_grad():
-        for name in ("linear", "matern", "lengthscale"):
+        for name in ("linear", "matern", "lengthscale", *(["additive"] if kernel.additive else [])):
             getattr(kernel, f"raw_{name}").fill_(getattr(hyperparameters, name))
         noise.raw_noise.fill_(hyperparameters.noise)

@@ -25,13 +25,13 @@ from jobs_ray.models.hooks import HookError, guarded
 from jobs_ray.models.priors import LogNormal, Priors
 from jobs_ray.models.regression import Regression, fit_regression, marginals, standardisation, tensor
 from jobs_ray.models.threads import one_thread
+from jobs_ray.models.training_points import on_grid
 from jobs_ray.space import Array
 
 if TYPE_CHECKING:
     from jobs_ray.models.hooks import SurrogateHook
 
-_FIT_POINTS = 96  # hyperparameters are fitted on at most so many: four numbers need no more
-_GRID = 1.15  # and anew when there are 15 % more points: saves half of the fits and loses nothing
+_FIT_POINTS = 96  # hyperparameters are fitted on at most so many: five numbers need no more
 _LEAST_NOISE = 1e-5  # of a confirmed final, for the user's model: gpytorch rounds 1e-6 up, with a warning
 
 Fits = MutableMapping[bytes, tuple[Hyperparameters, float, float]]
@@ -119,9 +119,7 @@ def fit_surrogate(
 def _fitted_on(z: Array) -> NDArray[np.int64]:
     """Rows for the hyperparameters: the first m, m on a grid, so that one more trial seldom means a fit; at most
     `_FIT_POINTS` of them, spread evenly over the values, so that both ends are represented."""
-    m = 1
-    while m < len(z) and math.ceil(_GRID * m) <= len(z):
-        m = math.ceil(_GRID * m)
+    m = on_grid(len(z))
     every = max(1, math.ceil(m / _FIT_POINTS))
     return np.sort(np.argsort(-z[:m], kind="stable")[::every])
 
@@ -130,7 +128,8 @@ def _priors(F: Array) -> Priors:
     """In units of standardised data; the length scale's median is the typical distance of two random points."""
     return Priors(
         linear=LogNormal(0.5, 0.5),
-        matern=LogNormal(1.0, 0.5),
+        matern=LogNormal(0.5, 0.5),
         lengthscale=LogNormal(math.sqrt(F.shape[1]), 0.5),
         noise=LogNormal(0.05, 1.0),
+        additive=LogNormal(0.87, 0.5),  # three quarters of the variance before the data say otherwise
     )

@@ -50,7 +50,7 @@ class CandidateGenerator:
 
     @cached_property
     def trials(self) -> list[Trial]:
-        return self.table.recalled()
+        return self.cache.recall(self.table)
 
     def new(self, phase: Phase, steps: float | None) -> Action:
         """A new configuration: a given point, a space-filling one in LEARN, else by expected improvement."""
@@ -95,7 +95,8 @@ class CandidateGenerator:
             return np.asarray(free[int(self._rng().integers(len(free)))])
         if self.asked < _SEQUENCE:  # one sequence for all asks, so that together they fill the space
             rng = np.random.default_rng([self.seed, 0])
-            return np.asarray(self.space.sample(_SEQUENCE, rng, sparsity=LEARN_SPARSITY)[self.asked])
+            sparsity = 1.0 if self.asked % 2 == 0 else LEARN_SPARSITY
+            return np.asarray(self.space.sample(_SEQUENCE, rng, sparsity=sparsity)[self.asked])
         return np.asarray(self.space.sample(1, self._rng())[0])
 
     def _by_improvement(self) -> Array:

@@ -200,7 +200,8 @@ class JoBSOptimizer:
         self._trials.demote(self.settings.max_t)
         stop, grant = self._policy.after_report(self.settings, trial, self._trials, self._known(fit))
         if grant != trial.grant:
-            self._trials.put(replace(trial, grant=grant, phase=Phase.CONFIRM))
+            confirms = grant is not None and self.max_t is not None and grant >= self.max_t
+            self._trials.put(replace(trial, grant=grant, phase=Phase.CONFIRM if confirms else trial.phase))
         return Decision.STOP if stop else Decision.CONTINUE
 
     def tell(self, trial_id: str, error: bool = False, *, own_end: bool | None = None) -> None:

@@ -98,24 +98,25 @@ class Policy:
         interval = curve.last_t - max([0.0, *(t for t in (*curve.t, *curve.failed_at) if t < curve.last_t)])
         if curve.last_t + (interval / 2.0 if grant < max_t else 0.0) < grant:
             return False, grant
-        if settings.extend and self._worth_extending(settings, trial, trials, max_t, cache):
+        if not settings.extend or grant >= max_t or curve.ends_failed:
+            return True, grant
+        now = search_progress(self.space, self.predictor, settings, trials, max_t, cache)
+        if now.short_t > grant and now.money.affords((now.short_t - grant) / max_t):  # short runs were lengthened
+            return False, now.short_t
+        if self._worth_confirming(now, trial, trials, cache):
             return False, max_t
         return True, grant
 
-    def _worth_extending(
-        self, settings: Settings, trial: Trial, trials: TrialTable, max_t: float, cache: ModelCache
-    ) -> bool:
+    def _worth_confirming(self, now: Progress, trial: Trial, trials: TrialTable, cache: ModelCache) -> bool:
         """A short run that looks best of all unconfirmed ones serves the next confirmation on the spot."""
-        if trial.phase is not Phase.SEARCH or trial.grant is None or trial.grant >= max_t or trial.curve.ends_failed:
+        rest = (now.max_t - trial.curve.last_t) / now.max_t
+        if trial.phase is not Phase.SEARCH or now.confirmed > now.due or now.owed == 0 or not now.money.affords(rest):
             return False
-        now = search_progress(self.space, self.predictor, settings, trials, max_t, cache)
-        rest = (max_t - trial.curve.last_t) / max_t
-        if now.confirmed > now.due or now.owed == 0 or not now.money.affords(rest):
-            return False
-        rows = trials.recalled()
-        predictor = fit_predictor(self.space, rows, self.predictor, max_t, cache)
+        rows = cache.recall(trials)
+        predictor = fit_predictor(self.space, rows, self.predictor, now.max_t, cache)
         if predictor is None:
             return False
+        trial = next(t for t in rows if t.trial_id == trial.trial_id)  # its curve denoised
         rivals = [t for t in promotable(rows) if t.trial_id != trial.trial_id]
         values = predict(self.space, [trial, *rivals], predictor, cache)
         own = values.pop(trial.trial_id, None)
@@ -129,11 +130,12 @@ class Policy:
 
         While nothing predicts: the best at a common time, with its last value, and no stddev.
         """
-        confirmed = [(t.final, t) for t in trials.values() if t.final is not None]
+        rows = cache.recall(trials)
+        confirmed = [(t.final, t) for t in rows if t.final is not None]
         if confirmed:
             final, best = max(confirmed, key=lambda pair: pair[0])
-            return best, final, 0.0
-        rows = list(trials.values())
+            noise = cache.denoiser.fitted.variance(len(best.curve.value))
+            return trials[best.trial_id], final, math.sqrt(noise)
         models = fit_models(self.space, rows, self.predictor, horizon(settings, trials), cache, self.hooks)
         if not models.values:
             return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from jobs_ray.models.fitting import ModelCache, fit_predictor
 from jobs_ray.models.prediction import CrossValidation, FittedPredictor, Predictor
 from jobs_ray.search.budget import Allocation, Budget, allocate, first_short_t, ledger, promotion_cost
@@ -13,6 +15,9 @@ from jobs_ray.space import SearchSpace
 from jobs_ray.trials import Phase, Trial, TrialTable
 
 JUDGED = 8  # full runs from which the predictor's own R2 means something: short runs are lengthened by it
+
+_NOISE_SHARE = 0.05  # of the variance between short runs that noise may make up: above, they are lengthened
+_LEAST_RUNS = 4  # that tell their variance
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,22 @@ def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float
     return short_t
 
 
+def _above_the_noise(trials: TrialTable, short_t: float, max_t: float, cache: ModelCache) -> float:
+    """Doubled, up to half a full run, while noise hides what tells runs apart at the end of a short one."""
+    rows = cache.recall(trials)
+    while cache.denoiser.fitted and 2.0 * short_t <= max_t / 2.0:
+        there = [t.curve.up_to(short_t) for t in rows if t.curve.last_t >= short_t and not t.curve.ends_failed]
+        values = [curve.value[-1] for curve in there if curve.value]
+        if len(values) < _LEAST_RUNS:
+            break
+        low, high = np.percentile(values, [25, 75])
+        noise = cache.denoiser.fitted.variance(max(len(curve.value) for curve in there))
+        if noise < _NOISE_SHARE * ((high - low) / 1.35) ** 2:
+            break
+        short_t *= 2.0
+    return short_t
+
+
 def validated(predictor: FittedPredictor, t: float, as_fitted: bool) -> CrossValidation | None:
     """The predictor's leave-one-out quality at `t`; None where it would take a fit and none is allowed."""
     return None if as_fitted and predictor.ready_at(t) != t else predictor.cross_validate(t)
@@ -98,8 +119,9 @@ def search_progress(
     """Everything that the rule of the phases looks at. `max_t`: the horizon."""
     short_t = short_length(settings, max_t)
     if settings.short_t == "auto":
-        fitted = fit_predictor(space, trials.recalled(), predictor, max_t, cache)
+        fitted = fit_predictor(space, cache.recall(trials), predictor, max_t, cache)
         short_t = _long_enough(fitted, short_t, max_t, cache.as_fitted)
+        short_t = _above_the_noise(trials, short_t, max_t, cache)
     short_cost = short_t / max_t
     resume = settings.resume and short_t < max_t
     promotion = 1.0 - short_cost if resume else 1.0
@@ -123,8 +145,8 @@ def search_progress(
             learn_short += number
         elif kind.phase is Phase.SEARCH:
             search_short += number
-        else:
-            confirmed += number
+        else:  # one that failed confirmed nothing: another one is owed
+            confirmed += number * (kind.running or kind.completed)
         short_running += number * (kind.running and not full and not kind.silent)
     return Progress(
         max_t=max_t,

@@ -82,9 +82,10 @@ class Mixture:
         """Euclidean projection on `{lower <= w <= upper, sum w = 1}`; points already there stay bit for bit."""
         lower, upper = self.lower, self.upper
         valid = np.all((x >= lower) & (x <= upper), axis=1) & (np.abs(x.sum(axis=1) - 1.0) <= 1e-12)
-        if valid.all():  # what is read back from a state: a projection takes a millisecond
-            return x.copy()
-        return np.where(valid[:, None], x, project_to_simplex(x, lower, upper))
+        result = x.copy()
+        if not valid.all():  # a projection takes a millisecond, and most points of a search are there already
+            result[~valid] = project_to_simplex(x[~valid], lower, upper)
+        return result
 
     def features(self, x: Array) -> Array:
         """`sqrt(w)`: Euclidean distance becomes the Hellinger distance, which tells 0 from 0.02 (as data does).

@@ -12,13 +12,18 @@ from botorch.models import SingleTaskGP
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from scipy.stats import multivariate_normal
 
-from jobs_ray.models.gp import FinalValueGP, FinalValueKernel, Hyperparameters
+from jobs_ray.models.gp import FinalValueGP, FinalValueKernel, Hyperparameters, additive_basis
 from jobs_ray.models.priors import LogNormal, Priors
 from jobs_ray.models.regression import FinalValueRegression, fit_regression, standardisation, tensor
 
-THETA = np.log([0.6, 1.3, 1.7, 0.2])  # log of a, b, l, and the noise's sd
-HYPER = Hyperparameters(2 * THETA[0], 2 * THETA[1], THETA[2], 2 * THETA[3])
-PRIORS = Priors(LogNormal(0.5, 0.5), LogNormal(1.0, 0.5), LogNormal(1.5, 0.5), LogNormal(0.1, 1.0))
+THETA = np.log([0.6, 1.3, 1.7, 0.2, 0.8])  # log of a, b, l, the noise's sd, and c
+UNITS = np.array([2.0, 2.0, 1.0, 2.0, 2.0])  # the model's own are logarithms of variances, and of l
+HYPER = Hyperparameters(*(UNITS * THETA))
+PRIORS = Priors(
+    LogNormal(0.5, 0.5), LogNormal(1.0, 0.5), LogNormal(1.5, 0.5), LogNormal(0.1, 1.0), additive=LogNormal(0.9, 0.5)
+)
+MEDIANS = np.log([0.5**2, 1.0**2, 1.5, 0.1**2, 0.9**2])
+KNOTS = np.linspace(-2.5, 2.5, 9)
 SHARED = 0.9
 COLUMNS = {"linear": slice(0, 2), "matern": slice(2, 5)}
 
@@ -36,15 +41,23 @@ def matern(r: float) -> float:
     return (1 + s + s * s / 3) * math.exp(-s)
 
 
+def additive(a: Any, b: Any) -> float:
+    """Mean over the columns of a Matern-5/2 process that is known through its values at the knots."""
+    between = np.array([[matern(abs(s - t)) for t in KNOTS] for s in KNOTS])
+    at_a, at_b = (np.array([[matern(abs(v - t)) for t in KNOTS] for v in row]) for row in (a, b))
+    return float(np.mean([u @ np.linalg.solve(between, v) for u, v in zip(at_a, at_b, strict=True)]))
+
+
 def kernel(X1: Any, X2: Any, theta: Any = THETA) -> Any:
     """The kernel, one pair at a time, as its formula stands; without known errors."""
-    linear, scale, lengthscale = np.exp(theta[:3])
+    linear, scale, lengthscale, _, sum_scale = np.exp(theta)
     return np.array(
         [
             [
                 1.0
                 + linear**2 * float(a[:2] @ b[:2]) / 2
                 + scale**2 * matern(float(np.linalg.norm(a[2:] - b[2:])) / lengthscale)
+                + sum_scale**2 * additive(a[2:], b[2:])
                 for b in X2
             ]
             for a in X1
@@ -83,6 +96,27 @@ def test_the_posterior_is_that_of_the_textbook() -> None:
     np.testing.assert_allclose(variance, 4.0 * np.diag(expected), rtol=1e-6)
 
 
+def test_the_additive_term_is_a_matern_of_one_dimension_between_its_knots_and_nothing_far_outside() -> None:
+    values = tensor(np.linspace(-2.5, 2.5, 101)[:, None])
+    found = additive_basis(values) @ additive_basis(values).mT
+    exact = np.array([[matern(abs(float(a) - float(b))) for b in values] for a in values])
+    np.testing.assert_allclose(found, exact, atol=0.03)
+    assert float(additive_basis(tensor(np.array([[12.0]]))).abs().max()) < 1e-4
+
+
+def test_without_a_prior_there_is_no_additive_term() -> None:
+    X, y, noise = data()
+    plain = Priors(*(getattr(PRIORS, name) for name in ("linear", "matern", "lengthscale", "noise")))
+    model = fit_regression(X, y, noise, plain, **COLUMNS, hyperparameters=HYPER).model
+    assert model.hyperparameters == pytest.approx((*HYPER[:4], -math.inf))
+    without = kernel(X[:2], X[2:3], np.array([*THETA[:4], -math.inf]))
+    np.testing.assert_allclose(model.covar_module.forward(*map(with_no_error, (X[:2], X[2:3]))), without, rtol=1e-9)
+
+
+def with_no_error(X: Any) -> Any:
+    return tensor(np.hstack([X, np.zeros((len(X), 1))]))
+
+
 def test_the_fast_posterior_is_that_of_gpytorch_one_point_or_many_at_a_time() -> None:
     X, y, noise = data()
     model, new = at(X, y, noise).model, tensor(data(6, seed=1)[0])
@@ -103,31 +137,31 @@ def test_what_the_fit_minimises_is_the_negative_log_posterior_of_the_textbook() 
     model = FinalValueGP(tensor(X), tensor(z)[:, None], tensor(v)[:, None], kernel_, PRIORS.noise)
     mll = ExactMarginalLogLikelihood(model.likelihood, model).train()
     names = [model.covar_module.raw_linear, model.covar_module.raw_matern, model.covar_module.raw_lengthscale]
-    raw = [*names, model.likelihood.second_noise_covar.raw_noise]
+    raw = [*names, model.likelihood.second_noise_covar.raw_noise, model.covar_module.raw_additive]
 
     def textbook(theta: Any) -> float:
-        spread = np.array([p.sd for p in (PRIORS.linear, PRIORS.matern, PRIORS.lengthscale, PRIORS.noise)])
-        median = np.log([p.median for p in (PRIORS.linear, PRIORS.matern, PRIORS.lengthscale, PRIORS.noise)])
+        priors = (PRIORS.linear, PRIORS.matern, PRIORS.lengthscale, PRIORS.noise, PRIORS.additive)
+        spread, median = np.array([p.sd for p in priors if p]), np.log([p.median for p in priors if p])
         likelihood = multivariate_normal(np.zeros(len(z)), covariance(X, v, theta)).logpdf(z)
         return -float(likelihood) + 0.5 * float((((theta - median) / spread) ** 2).sum())
 
     def ours(theta: Any) -> Any:
         with torch.no_grad():
-            for parameter, value in zip(raw, (2 * theta[0], 2 * theta[1], theta[2], 2 * theta[3]), strict=True):
+            for parameter, value in zip(raw, UNITS * theta, strict=True):
                 parameter.fill_(float(value))
         model.train()
         return model.compute_custom_loss(mll) * len(z)
 
     rng = np.random.default_rng(0)
-    thetas = [THETA + rng.normal(0, 0.3, 4) for _ in range(4)]
+    thetas = [THETA + rng.normal(0, 0.3, 5) for _ in range(4)]
     constants = [
         float(ours(theta).detach()) - textbook(theta) for theta in thetas
     ]  # priors' and 2 pi's, the same everywhere
     np.testing.assert_allclose(constants, constants[0], atol=1e-7)
     loss = ours(thetas[0])
     gradients = [float(g) for g in torch.autograd.grad(loss, raw)]
-    for i, unit in enumerate((2.0, 2.0, 1.0, 2.0)):
-        step = np.eye(4)[i] * 1e-5
+    for i, unit in enumerate(UNITS):
+        step = np.eye(5)[i] * 1e-5
         slope = (textbook(thetas[0] + step) - textbook(thetas[0] - step)) / 2e-5
         assert gradients[i] * unit == pytest.approx(slope, rel=1e-4, abs=1e-5)
 
@@ -177,10 +211,9 @@ def test_the_fit_is_a_maximum_of_the_posterior() -> None:
     X, y, noise = data(30)
     fitted = fit_regression(X, y, noise, PRIORS, **COLUMNS, max_iterations=200).model.hyperparameters
     best = loss_of(X, y, noise, fitted)
-    medians = np.log([0.5**2, 1.0**2, 1.5, 0.1**2])
-    assert best < loss_of(X, y, noise, Hyperparameters(*medians))
+    assert best < loss_of(X, y, noise, Hyperparameters(*MEDIANS))
     rng = np.random.default_rng(0)
-    near = [np.array(fitted) + rng.normal(0, 0.05, 4) for _ in range(20)]
+    near = [np.array(fitted) + rng.normal(0, 0.05, 5) for _ in range(20)]
     assert all(best <= loss_of(X, y, noise, Hyperparameters(*theta)) + 1e-3 for theta in near)
 
 
@@ -225,7 +258,7 @@ def test_a_fit_that_breaks_down_leaves_the_prior_medians(monkeypatch: pytest.Mon
     monkeypatch.setattr(FinalValueGP, "compute_custom_loss", broken)
     X, y, noise = data()
     gp = fit_regression(X, y, noise, PRIORS, **COLUMNS)
-    np.testing.assert_allclose(gp.model.hyperparameters, np.log([0.5**2, 1.0**2, 1.5, 0.1**2]), rtol=1e-6)
+    np.testing.assert_allclose(gp.model.hyperparameters, MEDIANS, rtol=1e-6)
     assert np.all(np.isfinite(gp.predict(X)[0]))
 
 

@@ -1,0 +1,165 @@
+"""Denoised learning curves: a trailing exponential average whose weight follows from the noise in the curves.
+
+    notation   meaning                                                                          shape
+    Y          curves as matrix, one row a run, NaN where it has not reported                   n x m
+    sigma      sd of the noise of a report                                                      -
+    s          rms of what a run moves from report to report beyond what all runs do            -
+    a          weight of the newest report in the average, 1: the report alone                  -
+
+    lag 1: E (y_{j+1} - y_j)^2 = 2 sigma^2 + s^2        lag 2: E (y_{j+2} - y_j)^2 = 2 sigma^2 + (2 s)^2
+
+give sigma and s (the nugget of a variogram), and a = (sqrt(q^2 + 4 q) - q) / 2, q = s^2 / sigma^2, is the gain of the
+Kalman filter of a level that moves by s a report (Harvey 1989, section 4.1.2). Losses are reported almost without noise
+and keep their last report; an accuracy of a hundred questions has noise as large as what tells good runs apart, and its
+last report is then mostly luck: to recommend the largest is the winner's curse.
+Tried: to choose `a` by the error of the next report. With the five full runs of a small budget it picks at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from jobs_ray.space import Array
+from jobs_ray.trials import LearningCurve, Trial
+
+_LEAST_CURVES = 3
+_LEAST_WEIGHT = 0.15  # an average of about twelve reports: nothing says that a run stands still for longer
+_NEGLIGIBLE = 0.02  # noise of a smaller share of the variance between runs is left alone: a value is what was reported
+_CLIP = 9.0
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """What is done to the i-th report of every curve. Empty: nothing.
+
+    weights: a; variances: of the noise that is left, in squared units of the values; drift: what all runs have in
+    common, which is not averaged. Longer curves than any known keep their further reports.
+    """
+
+    weights: tuple[float, ...] = ()
+    variances: tuple[float, ...] = ()
+    drift: tuple[float, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(weight < 1.0 for weight in self.weights)
+
+    def variance(self, reports: int) -> float:
+        """Of the noise left in the last of so many reports; 0 where nothing is known of it."""
+        return self.variances[min(reports, len(self.variances)) - 1] if self.variances and reports else 0.0
+
+    def apply(self, curve: LearningCurve) -> LearningCurve:
+        """The curve of averages; the curve itself where nothing is averaged."""
+        n = min(len(curve.value), len(self.weights))
+        if not self or n == 0:
+            return curve
+        weights, drift = np.array(self.weights[:n]), np.array(self.drift[:n])
+        level = np.array(curve.value[:n]) - drift
+        averages = level.copy()
+        for weight in set(weights.tolist()) - {1.0}:
+            averages = np.where(weights == weight, _average(level, weight), averages)
+        return LearningCurve(curve.t, (*(averages + drift).tolist(), *curve.value[n:]), curve.failed_at)
+
+
+def fit_smoothing(curves: Sequence[LearningCurve]) -> Smoothing:
+    """From all curves together, for each length from the second half of it: an accuracy that rises from one plateau to
+    another wants long averages at both ends and short ones between. None with fewer than 3 curves of three reports."""
+    curves = [curve for curve in curves if len(curve.value) >= 3]
+    if len(curves) < _LEAST_CURVES:
+        return Smoothing()
+    Y, drift = _without_drift(curves)
+    m = Y.shape[1]
+    if m < 3:
+        return Smoothing()
+    one, two = (_squares(Y[:, lag:] - Y[:, :-lag]) for lag in (1, 2))
+    noise = max(float(np.mean(4.0 * np.nanmean(one[:, 1:], axis=0) - np.nanmean(two, axis=0))) / 6.0, 0.0)
+    if noise <= _NEGLIGIBLE * _variance_between(Y):
+        return Smoothing()
+    moves = np.maximum(_over_second_halves(two) - 2.0 * noise, 0.0) / 4.0
+    q = moves / noise
+    weights = np.maximum(np.round((np.sqrt(q**2 + 4.0 * q) - q) / 2.0, 2), _LEAST_WEIGHT)
+    variances = noise * weights / (2.0 - weights)
+    weights, variances = (np.concatenate([np.repeat(values[:1], 2), values]) for values in (weights, variances))
+    return Smoothing(tuple(weights.tolist()), tuple(variances.tolist()), tuple(drift.tolist()))
+
+
+def _without_drift(curves: Sequence[LearningCurve]) -> tuple[Array, Array]:
+    """`n x m`, as far as three runs go, without the running sum of the mean step from report to report `(m,)`.
+
+    Means within Tukey's fences: the sum of medians would wander off by the noise of each step.
+    """
+    Y = np.full((len(curves), max(len(curve.value) for curve in curves)), np.nan)
+    for row, curve in zip(Y, curves, strict=True):
+        row[: len(curve.value)] = curve.value
+    steps = np.diff(Y, axis=1)
+    known = int((np.isfinite(steps).sum(axis=0) >= _LEAST_CURVES).sum())
+    low, high = np.nanpercentile(steps[:, :known], [25, 75], axis=0)
+    fence = 1.5 * (high - low)
+    drift = np.concatenate([[0.0], np.cumsum(np.nanmean(np.clip(steps[:, :known], low - fence, high + fence), axis=0))])
+    return Y[:, : known + 1] - drift, drift
+
+
+def _variance_between(Y: Array) -> float:
+    """Variance between the runs, of an outlier's size no matter: the median over the reports."""
+    low, high = np.nanpercentile(Y, [25, 75], axis=0)
+    return float(np.median(((high - low) / 1.35) ** 2))
+
+
+def _squares(steps: Array) -> Array:
+    """`n x m'` steps, squared; a diverging run must not decide, so they count at most `_CLIP` times their median."""
+    squares = steps**2
+    return np.asarray(np.minimum(squares, _CLIP * np.nanmedian(squares, axis=0)))
+
+
+def _over_second_halves(squares: Array) -> Array:
+    """Mean of `n x m'` over runs and over the second half of each length, `(m',)`."""
+    known = np.isfinite(squares)
+    total, number = (np.concatenate([[0.0], np.cumsum(x.sum(axis=0))]) for x in (np.where(known, squares, 0.0), known))
+    ends = np.arange(1, squares.shape[1] + 1)
+    starts = ends // 2
+    return np.asarray((total[ends] - total[starts]) / (number[ends] - number[starts]))
+
+
+def _average(level: Array, weight: float) -> Array:
+    """Trailing exponential averages of `(n,)`."""
+    total = count = 0.0
+    averages = np.empty_like(level)
+    for j, value in enumerate(level):
+        total, count = total * (1.0 - weight) + value, count * (1.0 - weight) + 1.0
+        averages[j] = total / count
+    return averages
+
+
+@dataclass
+class Denoiser:
+    """Trials with averaged curves. Only saves time: `fitted` is a function of the trials, and so are the averages."""
+
+    fitted: Smoothing = field(default_factory=Smoothing)
+    _key: int = -1
+    _known: dict[str, tuple[LearningCurve, Smoothing, Trial, Trial]] = field(default_factory=dict)
+
+    def __call__(self, trials: Sequence[Trial], *, fit: bool = True) -> list[Trial]:
+        """`trials` with their curves averaged; `fit=False`: as fitted last."""
+        key = sum(len(t.curve.value) + 1 for t in trials)
+        if fit and key != self._key:
+            promoted = {t.promotes for t in trials if t.promotes and t.curve.value}
+            self.fitted = fit_smoothing([t.curve for t in trials if t.trial_id not in promoted])
+            self._key = key
+        return [self._averaged(t) for t in trials] if self.fitted else list(trials)
+
+    def copy(self) -> Denoiser:
+        return replace(self, _known=dict(self._known))
+
+    def _averaged(self, trial: Trial) -> Trial:
+        known = self._known.get(trial.trial_id)
+        if known is None or known[0] is not trial.curve or known[1] != self.fitted:
+            curve = self.fitted.apply(trial.curve)
+        elif known[2] is trial:
+            return known[3]
+        else:
+            curve = known[3].curve
+        averaged = replace(trial, curve=curve)
+        self._known[trial.trial_id] = trial.curve, self.fitted, trial, averaged
+        return averaged
