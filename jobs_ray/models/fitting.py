@@ -187,10 +187,14 @@ def _with_surrogate(
 
 
 def _without_predictor(finals: list[Trial], partial: list[Trial]) -> tuple[list[Trial], dict[str, tuple[float, float]]]:
-    """Before the predictor stands: all curves compared at one common, early time, so that like meets like."""
+    """Before the predictor stands: all curves compared at one common, early time, so that like meets like.
+
+    A run that is worse later on than it was then counts as what it became: one full run that diverged says more of its
+    neighbours than its first reports, which were the best of all (regret where too high a rate diverges late: 3 -> .1).
+    """
     if not partial:
         return finals, {}
     ends = sorted(t.curve.t[-1] for t in partial)
     common = ends[len(ends) // 2]
     comparable = [t for t in (*finals, *partial) if t.curve.t[-1] >= common and t.curve.t[0] <= common]
-    return [], {t.trial_id: (t.curve.at(common), 0.0) for t in comparable}
+    return [], {t.trial_id: (min(t.curve.at(common), t.curve.value[-1]), 0.0) for t in comparable}

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
+
 from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Predictor
@@ -19,6 +21,7 @@ from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 
 _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
 _OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
+_SHORT_RUNS, _WORST = 8, 0.1  # a promotion that is worse than this share of at least so many short runs has diverged
 _HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
 
 
@@ -95,6 +98,8 @@ class Policy:
             return True, grant
         if grant is None or max_t is None:
             return False, grant
+        if grant >= max_t and _diverges(trial, trials, cache):
+            return True, curve.last_t
         interval = curve.last_t - max([0.0, *(t for t in (*curve.t, *curve.failed_at) if t < curve.last_t)])
         if curve.last_t + (interval / 2.0 if grant < max_t else 0.0) < grant:
             return False, grant
@@ -164,6 +169,18 @@ def observed(trial: Trial, reports: Sequence[tuple[float, float | None]], *, com
     usable = bool(trial.curve.value) and not trial.curve.ends_failed
     done = TrialStatus.COMPLETED if complete else TrialStatus.STOPPED
     return replace(trial, status=done if usable else TrialStatus.FAILED)
+
+
+def _diverges(trial: Trial, trials: TrialTable, cache: ModelCache) -> bool:
+    """Whether a promotion is now worse than nearly all short runs were when they ended: the rest is spent elsewhere.
+
+    Twice in a row, and denoised, since a plateau at chance level is no divergence.
+    """
+    short = [t for t in cache.recall(trials) if t.status is TrialStatus.STOPPED and t.curve.value]
+    if not (trial.promotes or trial.phase is Phase.CONFIRM) or len(short) < _SHORT_RUNS:
+        return False
+    latest = cache.denoiser.fitted.apply(trial.curve).value[-2:]
+    return max(latest) < float(np.quantile([t.curve.value[-1] for t in short], _WORST))
 
 
 def _hopeless(trials: TrialTable) -> bool:
