@@ -24,6 +24,7 @@ import numpy as np
 
 from jobs_ray.space import Array
 from jobs_ray.trials import LearningCurve, Trial
+from jobs_ray.trials.curve import MAX_REPORTS
 
 _LEAST_CURVES = 3
 _LEAST_WEIGHT = 0.15  # an average of about twelve reports: nothing says that a run stands still for longer
@@ -67,8 +68,8 @@ def fit_smoothing(curves: Sequence[LearningCurve]) -> Smoothing:
     """From all curves together, for each length from the second half of it: an accuracy that rises from one plateau to
     another wants long averages at both ends and short ones between. None with fewer than 3 curves of three reports."""
     curves = [curve for curve in curves if len(curve.value) >= 3]
-    if len(curves) < _LEAST_CURVES:
-        return Smoothing()
+    if len(curves) < _LEAST_CURVES or max(len(curve.value) for curve in curves) > MAX_REPORTS // 2:
+        return Smoothing()  # a curve that was thinned has no i-th report
     Y, drift = _without_drift(curves)
     m = Y.shape[1]
     if m < 3:

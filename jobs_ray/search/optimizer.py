@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -241,8 +242,8 @@ class JoBSOptimizer:
 
     @property
     def trials(self) -> Mapping[str, Trial]:
-        """Every trial by id, in the order asked; values maximised."""
-        return self._trials.copy()
+        """Every trial by id, in the order asked, as it stands; values maximised. A view: it grows with the search."""
+        return MappingProxyType(self._trials)
 
     @property
     def max_t(self) -> float | None:

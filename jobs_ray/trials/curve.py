@@ -1,4 +1,10 @@
-"""LearningCurve: what one trial has reported, as increasing `(t, value)` pairs. Values are *maximised* throughout."""
+"""LearningCurve: what one trial has reported, as increasing `(t, value)` pairs. Values are *maximised* throughout.
+
+A curve of more than `MAX_REPORTS` is thinned as it grows: of all but the newest quarter 16 reports are kept for each
+doubling of t, since a curve bends in log t. A report then costs the same after 100,000 as after 500, and the state
+stays small. Models and the report see the thinned curve; what a trial is charged for is counted from its times as they
+come (`Trial.report`), not from what is left of them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,9 @@ import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+
+MAX_REPORTS = 512
+_AN_OCTAVE = 16  # reports kept
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,18 @@ class LearningCurve:
         times, values, failures = self.t[:kept], self.value[:kept], self.failed_at[:failed]
         if value is None:
             return LearningCurve(times, values, (*failures, t))
-        return LearningCurve((*times, t), (*values, value), failures)
+        return LearningCurve((*times, t), (*values, value), failures)._thinned()
+
+    def _thinned(self) -> LearningCurve:
+        if len(self.t) <= MAX_REPORTS:
+            return self
+        newest, first, kept, last = len(self.t) - MAX_REPORTS // 4, self.t[0], [], -1
+        for i, t in enumerate(self.t):
+            cell = math.floor(_AN_OCTAVE * math.log2(t / first))
+            if cell > last or i >= newest:
+                kept.append(i)
+                last = cell
+        return LearningCurve(tuple(self.t[i] for i in kept), tuple(self.value[i] for i in kept), self.failed_at)
 
     def up_to(self, t: float) -> LearningCurve:
         """The prefix of the curve with times <= `t`."""

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from jobs_ray.trials.curve import LearningCurve
+from jobs_ray.trials.curve import MAX_REPORTS, LearningCurve
 
 
 class Phase(StrEnum):
@@ -106,9 +106,20 @@ class Trial:
             wasted += max(curve.last_t - self.start, 0.0)
             curve = source.up_to(start)
         elif t < curve.last_t or (restarted and t == curve.last_t):
-            before = [s for s in (*curve.t, *curve.failed_at) if s < t]
-            wasted += curve.last_t - max([start, *before])
+            wasted += curve.last_t - max(start, _went_on_from(curve, t))
         return replace(self, curve=curve.add(t, value), start=start, wasted=wasted, silent=False)
+
+
+def _went_on_from(curve: LearningCurve, t: float) -> float:
+    """Where a trial that was started anew, and reports `t` now, went on from: its report before `t`.
+
+    Of a long curve that report may have been thinned out; then it is one interval of its latest reports before `t`.
+    """
+    known = (*curve.t, *curve.failed_at)
+    before = max((s for s in known if s < t), default=0.0)
+    if len(curve.t) < MAX_REPORTS // 2:
+        return before
+    return max(before, t - (curve.t[-1] - curve.t[-2]))
 
 
 class Kind(NamedTuple):

@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
+from jobs_ray.trials.curve import MAX_REPORTS
+
+MANY = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def trial(**kwargs: Any) -> Trial:
@@ -226,3 +229,34 @@ def test_of_many_trials_the_first_the_newest_the_running_and_the_full_runs_are_r
     assert recalled == [
         t for i, t in enumerate(rows) if i < 3 or i >= len(rows) - 3 or t.running or t.promotes or t.final is not None
     ]
+
+
+# -- long curves ------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_curve_keeps_its_shape_in_log_t_and_never_grows_further() -> None:
+    curve = LearningCurve()
+    for t in range(1, 20_001):
+        curve = curve.add(float(t), -1.0 / t)
+        assert len(curve.t) <= MAX_REPORTS
+    assert (curve.t[0], curve.t[-1], curve.last_t) == (1.0, 20_000.0, 20_000.0)
+    assert curve.t[-MAX_REPORTS // 4 :] == tuple(float(t) for t in range(20_001 - MAX_REPORTS // 4, 20_001))
+    for t in (1.0, 3.0, 17.0, 400.0, 5_000.0, 19_990.0):
+        assert curve.at(t) == pytest.approx(-1.0 / t, rel=0.002)
+
+
+@MANY
+@given(
+    every=st.sampled_from([1.0, 5.0]),
+    goes=st.lists(st.tuples(st.integers(1, 900), st.integers(1, 900)), min_size=1, max_size=4),
+)
+def test_what_a_long_trial_is_charged_is_not_thinned(every: float, goes: list[tuple[int, int]]) -> None:
+    """It trains `forth` reports, is started anew from the checkpoint `back` reports ago, and so on."""
+    trial = Trial("a", {}, (), Phase.SEARCH, None)
+    at, trained = 0, 0.0
+    for forth, back in goes:
+        for _ in range(forth):
+            at, trained = at + 1, trained + every
+            trial = trial.report(at * every, -1.0)
+        at = max(at - back, 0)
+    assert trial.steps == pytest.approx(trained)
