@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -95,6 +95,13 @@ class Trace:
     recommended: Config | None
 
 
+def granted(method: Method, name: str, goal: float, max_t: float) -> float:
+    """How far a trial may train: as it was told, or further if JoBSOptimizer lets it go on on the spot."""
+    known = getattr(method, "trials", None)
+    grant = known[name].grant if isinstance(known, Mapping) else goal
+    return goal if grant is None else min(grant, max_t)
+
+
 def simulate(method: Method, problem: Problem, budget: float, *, parallel: int = 4, seed: int = 0,
              every: float = 0.25) -> Trace:  # fmt: skip
     """Run `method` to its FINISHED or to the end of the budget.
@@ -142,6 +149,7 @@ def simulate(method: Method, problem: Problem, budget: float, *, parallel: int =
             used += 1
             value = float(curve[t - 1]) + (problem.noise * rng.normal() if problem.noise else 0.0)
             decision = method.report(name, float(t), value)
+            goal = granted(method, name, goal, max_t)
             crashed = not math.isfinite(value)
             if crashed or decision is Decision.STOP or t >= goal or t >= max_t:
                 full += t >= max_t

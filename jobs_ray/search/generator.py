@@ -63,23 +63,29 @@ class CandidateGenerator:
             x = self._by_improvement()
         return Action(phase, steps, x=tuple(x.tolist()))
 
-    def best_short(self, affordable: Callable[[Trial], bool], *, by_last_value: bool) -> Trial | None:
-        """The stopped short run to promote: largest last value, or largest expected improvement over the confirmed."""
+    def best_short(self, affordable: Callable[[Trial], bool]) -> Trial | None:
+        """The stopped short run to promote: largest expected improvement over the confirmed.
+
+        Before the predictor stands the surrogate holds values of an early time, which no final compares with: the
+        largest posterior mean then, which knows of noise and of neighbours that diverged later on. (By expected
+        improvement over the finals the least known was promoted.)
+        """
         rivals = [t for t in promotable(self.trials) if affordable(t)]
         if not rivals:
             return None
-        if by_last_value or self.quick or not self._has_predictor():
-            # before the predictor stands the surrogate holds values of an early time, which no final compares with
-            return max(rivals, key=lambda t: t.curve.value[-1])
-        models = self._models()
-        rivals = nlargest(MAX_POINTS, rivals, key=lambda t: models.values[t.trial_id][0])
-        if models.surrogate is None:  # the user's failed, and said so: the largest predicted final
-            return rivals[0]
+        by_value = max(rivals, key=lambda t: t.curve.value[-1])
+        models = None if self.quick else self._models()
+        if models is None or models.surrogate is None:  # the user's failed, and said so
+            return by_value
+        if self._has_predictor():
+            rivals = nlargest(MAX_POINTS, rivals, key=lambda t: models.values[t.trial_id][0])
+        X = np.array([t.x for t in rivals])
         try:
-            return rivals[int(np.argmax(self._promise(models, np.array([t.x for t in rivals]))))]
+            promise = self._promise(models, X) if self._has_predictor() else models.posterior(X)[0]
         except HookError as error:
             self.hooks.complain(error)
-            return rivals[0]
+            return by_value
+        return rivals[int(np.argmax(promise))]
 
     def _promise(self, models: FittedModels, X: Array) -> Array:
         """What is compared to promote one of `n x d`: log EI over the best confirmed final."""

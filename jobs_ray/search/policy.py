@@ -64,7 +64,7 @@ class Policy:
             return generator.new(Phase.LEARN, now.short_t)
         if now.learn_full >= plan.learn_full or now.short_running or not now.money.affords(now.promotion_cost):
             return None
-        if settings.num_full == "auto" and (best := generator.best_short(now.affords_promotion, by_last_value=True)):
+        if settings.num_full == "auto" and (best := generator.best_short(now.affords_promotion)):
             return Action(Phase.LEARN, now.max_t, promotes=best.trial_id)
         return generator.new(Phase.LEARN, now.max_t) if now.money.affords(1.0) else None
 
@@ -77,7 +77,7 @@ class Policy:
         more_short = now.short_allowed and (now.endless or limited or now.search_short < now.plan.search_short)
         wants_confirmation = now.confirmed < now.due or (not more_short and not (limited and now.owed == 0))
         if wants_confirmation and now.money.affords(now.promotion_cost):
-            if best := generator.best_short(now.affords_promotion, by_last_value=False):
+            if best := generator.best_short(now.affords_promotion):
                 return Action(Phase.CONFIRM, now.max_t, promotes=best.trial_id)
             if now.short_running:
                 return None

@@ -88,7 +88,7 @@ def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float
 def _above_the_noise(trials: TrialTable, short_t: float, max_t: float, cache: ModelCache) -> float:
     """Doubled, up to half a full run, while noise hides what tells runs apart at the end of a short one."""
     rows = cache.recall(trials)
-    while cache.denoiser.fitted and 2.0 * short_t <= max_t / 2.0:
+    while cache.denoiser.fitted and short_t < max_t / 2.0:
         there = [t.curve.up_to(short_t) for t in rows if t.curve.last_t >= short_t and not t.curve.ends_failed]
         values = [curve.value[-1] for curve in there if curve.value]
         if len(values) < _LEAST_RUNS:
@@ -97,7 +97,7 @@ def _above_the_noise(trials: TrialTable, short_t: float, max_t: float, cache: Mo
         noise = cache.denoiser.fitted.variance(max(len(curve.value) for curve in there))
         if noise < _NOISE_SHARE * ((high - low) / 1.35) ** 2:
             break
-        short_t *= 2.0
+        short_t = min(2.0 * short_t, max_t / 2.0)
     return short_t
 
 
