@@ -37,7 +37,7 @@ def out_of_ideas(*args: Any) -> Any:
 def run(fit: Fit, **hooks: Any) -> tuple[JoBSSearcher, list[dict[str, Any]]]:
     searcher = JoBSSearcher(max_t=STEPS, short_t=2, budget=4, seed=0, **hooks)
     results = fit(
-        half(Class), SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=2, reuse_actors=True
+        half(Class), SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True
     )
     assert not results.errors
     found = searcher.recommendation()

@@ -19,7 +19,7 @@ class Counted(Class):
 
     def step(self) -> dict[str, Any]:
         folder = Path(self.config["folder"])
-        if self.t == 1 and self.config["x"] > 0.6 and (folder / "broken").exists():
+        if self.t == 1 and self.config["x"] > 0.4 and (folder / "broken").exists():
             raise RuntimeError("the trainable fails on purpose")
         with open(folder / "steps", "a") as file:
             file.write(".")
@@ -31,7 +31,7 @@ def test_failed_trials_train_again_within_the_budget(
     fit: Callable[..., tune.ResultGrid], tmp_path: Path, how: str
 ) -> None:
     (tmp_path / "broken").touch()
-    searcher = JoBSSearcher(max_t=STEPS, short_t=4, budget=2, seed=0)
+    searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=2, seed=0)
     space = {"x": tune.uniform(0.0, 1.0), "folder": str(tmp_path)}
     results = fit(
         half(Counted), space, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True
