@@ -5,17 +5,26 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
-.PHONY: test test-all soak check demo fuzz bench clean
+.PHONY: test test-core test-tune test-lm test-all soak check demo fuzz bench clean
+
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+# Lint, types, and the tests that are not marked slow: two processes at a time, since a test of a cluster mostly waits for
+# it. Each process starts a Ray of its own; the longest come first. What each prints comes at its end.
+test: check
+	$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
+		test-tune test-lm test-core
 
 # A test of a real cluster may lose to a busy machine once (a process killed late, a heartbeat missed): those of tests/tune
 # and tests/lm are tried twice. The others have one try.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
-
-# Lint, types, and the tests that are not marked slow.
-test: check
-	$(PYTEST) -m "not slow" --ignore=tests/tune --ignore=tests/lm tests
+test-tune: $(STAMP)
 	$(PYTEST) --reruns 1 -m "not slow" tests/tune
+
+test-lm: $(STAMP)
 	$(PYTEST) --reruns 1 -m "not slow" tests/lm
+
+test-core: $(STAMP)
+	$(PYTEST) -m "not slow" --ignore=tests/tune --ignore=tests/lm tests
 
 # The slow rest, which `make test` leaves out: every combination of Tune's settings, killed nodes, drivers and workers,
 # the whole demo, tiny.

@@ -12,8 +12,13 @@ def state_api_error(timeout_s: int = 5) -> BaseException | None:
     import ray
 
     try:
+        from ray._private.worker import global_worker
         from ray.util.state import list_placement_groups
 
+        # A Ray without a dashboard writes down the default address of one all the same (dashboard/head.py of 2.60),
+        # where the dashboard of another Ray on this machine may answer in its place. Only this key, then empty, tells.
+        if not global_worker.gcs_client.internal_kv_get(b"webui:url", b"dashboard"):
+            raise ConnectionError("this Ray was started without its dashboard, or without ray[default]")
         # Without an address the State API asks the machine's *newest* Ray, perhaps somebody else's, and when that one
         # goes away this process is killed with it (seen with several Rays on one machine).
         address = ray.get_runtime_context().gcs_address

@@ -45,7 +45,8 @@ def to_text(session: Session) -> str:
 def from_state(state: Mapping[str, Any], replaced: Replaced, *, trusted: bool = False) -> Session:
     """The session of a saved state. Raises StateError when it is damaged.
 
-    trusted: objects in the space that JSON cannot hold are unpickled, which runs code that the state names.
+    trusted: the search goes on from its own state, so objects in the space that JSON cannot hold are unpickled, which
+    runs code that the state names.
     """
     try:
         settings = Settings.from_json(state["settings"], trusted=trusted)
@@ -55,7 +56,9 @@ def from_state(state: Mapping[str, Any], replaced: Replaced, *, trusted: bool = 
         session.reader.resumes.update(resumes)
         session.train_checkpoints.update({i: (path, t) for i, (path, t) in state["checkpoints"].items()})
         session.marks.update({i: tuple(mark) for i, mark in state.get("marks", {}).items()})
-        optimizer = state["optimizer"]
+        optimizer = dict(state["optimizer"])
+        if not trusted:
+            optimizer.pop("hooks", None)  # a search that is only looked at misses no hook of the user's
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise StateError(f"the saved state is damaged ({error!r}); restore an older copy of it") from error
     session.core.load_state_dict(optimizer)

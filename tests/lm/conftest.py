@@ -213,8 +213,8 @@ metric_list:
 """
 
 
-@pytest.fixture
-def harness_tasks(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def harness_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a task of lm-evaluation-harness, `animals_or_numbers`: how does a sentence go on? 20 documents."""
     rng = random.Random(7)
     rows = []
@@ -223,9 +223,10 @@ def harness_tasks(tmp_path: Path) -> Path:
         start = " ".join(rng.choices(kinds[i % 2], k=4))
         choices = [" ".join(rng.choices(words, k=3)) for words in kinds]
         rows.append({"start": start, "choices": choices, "label": i % 2})
-    data = tmp_path / "data.jsonl"
+    folder = tmp_path_factory.mktemp("harness")
+    data = folder / "data.jsonl"
     data.write_text("\n".join(json.dumps(row) for row in rows))
-    tasks = tmp_path / "tasks"
+    tasks = folder / "tasks"
     tasks.mkdir()
     (tasks / "own.yaml").write_text(HARNESS_TASK.format(data=data))
     return tasks

@@ -14,7 +14,10 @@ from jobs_ray.lm import demo, demo_data
 from jobs_ray.lm.demo_outcome import Outcome, table
 
 pytestmark = pytest.mark.filterwarnings(
-    "default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning"
+    "default::ResourceWarning",
+    "default::FutureWarning",
+    "default::DeprecationWarning",
+    "ignore:.*torch.jit.script.*:DeprecationWarning",  # linear_operator, when the search imports it; as in pyproject
 )
 
 

@@ -181,7 +181,7 @@ def test_out_of_memory_in_evaluation_names_its_own_remedy(make_task: Callable[..
         run(session.task, {}, session=session)
 
 
-def sharded(rank: int, port: int, task: Task, answers: Any) -> None:
+def sharded(rank: int, port: int, tasks: list[Task], answers: Any) -> None:
     """One of two ranks that hold half of each layer: a forward pass that one of them leaves out never ends."""
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
@@ -189,20 +189,22 @@ def sharded(rank: int, port: int, task: Task, answers: Any) -> None:
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     dist.init_process_group("gloo")
-    session = Session(task)
-    session.questions = metrics.questions(task, session.tokenizer)
-    model = session.models.build({}, 0).eval()
-    mesh = init_device_mesh("cpu", (2,))
-    for layer in model.model.layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    with torch.no_grad():
-        right = metrics.count_right(model, session, rank, 2)
-        rows = session.target["animals"]
-        loss = loss_sums(model, rows, sample(len(rows), 5, 0), 2, rank=rank, ranks=2)
-    both = torch.stack([right, loss])
-    dist.all_reduce(both)
-    answers.put((rank, both.tolist()))
+    mesh, told = init_device_mesh("cpu", (2,)), []
+    for task in tasks:
+        session = Session(task)
+        session.questions = metrics.questions(task, session.tokenizer)
+        model = session.models.build({}, 0).eval()
+        for layer in model.model.layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        with torch.no_grad():
+            right = metrics.count_right(model, session, rank, 2)
+            rows = session.target["animals"]
+            loss = loss_sums(model, rows, sample(len(rows), 5, 0), 2, rank=rank, ranks=2)
+        both = torch.stack([right, loss])
+        dist.all_reduce(both)
+        told.append(both.tolist())
+    answers.put((rank, told))
     dist.destroy_process_group()
 
 
@@ -213,30 +215,30 @@ def test_ranks_of_a_sharded_model_make_the_same_passes(make_task: Callable[..., 
     rows = [{"question": q["question"], "choices": q["choices"], "answer": q["answer"]} for q in SUBJECTS[:3]]
     task = asking(make_task, rows, "mmlu", batch_size=2)
     opened = asking(make_task, OPEN[:3], "gsm8k", batch_size=1, max_new_tokens=5)
+    expected = []
     for one in (task, opened):
         session = Session(one)
         session.questions = metrics.questions(one, session.tokenizer)
         model = session.models.build({}, 0).eval()
         target = session.target["animals"]
         with torch.no_grad():
-            expected = [
-                metrics.count_right(model, session).tolist(),
-                loss_sums(model, target, sample(len(target), 5, 0), 2).tolist(),
-            ]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        context = multiprocessing.get_context("spawn")
-        answers = context.Queue()
-        ranks = [context.Process(target=sharded, args=(r, port, one, answers), daemon=True) for r in (0, 1)]
+            right = metrics.count_right(model, session).tolist()
+            expected.append((right, loss_sums(model, target, sample(len(target), 5, 0), 2).tolist()))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    ranks = [context.Process(target=sharded, args=(r, port, [task, opened], answers), daemon=True) for r in (0, 1)]
+    for process in ranks:
+        process.start()
+    try:
+        got = dict(answers.get(timeout=120) for _ in ranks)
+    finally:
         for process in ranks:
-            process.start()
-        try:
-            got = dict(answers.get(timeout=90) for _ in ranks)
-        finally:
-            for process in ranks:
-                process.join(10)
-                process.kill()
-        assert got[0] == got[1]
-        assert got[0][0] == expected[0]
-        assert got[0][1] == pytest.approx(expected[1], rel=1e-5)
+            process.join(10)
+            process.kill()
+    assert got[0] == got[1]
+    for found, (right, loss) in zip(got[0], expected, strict=True):
+        assert found[0] == right
+        assert found[1] == pytest.approx(loss, rel=1e-5)

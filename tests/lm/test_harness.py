@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,22 +18,31 @@ pytest.importorskip("lm_eval")
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-def test_the_harness_reports_beside_the_loss_and_disturbs_nothing(
-    make_task: Callable[..., Task], harness_tasks: Path
-) -> None:
-    plain = run(make_task(), {})
+@pytest.fixture(scope="module")
+def trained(make_task: Callable[..., Task], harness_tasks: Path) -> tuple[list[dict[str, Any]], Session]:
+    """A run's reports, and its session: the harness reads some thousand files once in each."""
     spec = LmEval(["animals_or_numbers"], limit=8, include_path=str(harness_tasks))
-    reports = run(make_task(lm_eval=spec), {})
+    session = Session(make_task(lm_eval=spec))
+    return run(session.task, {}, session=session), session
+
+
+def test_the_harness_reports_beside_the_loss_and_disturbs_nothing(
+    make_task: Callable[..., Task], trained: tuple[list[dict[str, Any]], Session]
+) -> None:
+    plain, (reports, _) = run(make_task(), {}), trained
     assert [r["eval_loss"] for r in reports] == [r["eval_loss"] for r in plain]
     assert all(r["lm_eval_animals_or_numbers_acc"] * 8 in range(9) for r in reports)
     assert "lm_eval_animals_or_numbers_acc_norm" in reports[0]
     assert not any("stderr" in key or "alias" in key for key in reports[0])
 
 
-def test_its_accuracy_is_that_of_the_likelier_option(make_task: Callable[..., Task], harness_tasks: Path) -> None:
+def test_its_accuracy_is_that_of_the_likelier_option(
+    make_task: Callable[..., Task], harness_tasks: Path, trained: tuple[list[dict[str, Any]], Session]
+) -> None:
     session = Session(
         make_task(lm_eval=LmEval(["animals_or_numbers"], limit=None, include_path=str(harness_tasks)), seq_len=64)
     )
+    session.harness = trained[1].harness
     model = session.models.build({}, seed=0).eval()
 
     def likelihood(start: str, option: str) -> float:
@@ -49,7 +59,8 @@ def test_its_accuracy_is_that_of_the_likelier_option(make_task: Callable[..., Ta
     assert evaluate(model, session)["lm_eval_animals_or_numbers_acc"] == pytest.approx(sum(right) / len(right))
 
 
-def test_an_unknown_task_is_said(make_task: Callable[..., Task]) -> None:
+def test_an_unknown_task_is_said(make_task: Callable[..., Task], trained: tuple[list[dict[str, Any]], Session]) -> None:
     session = Session(make_task(lm_eval=LmEval(["no_such_task"])))
+    session.harness = trained[1].harness
     with pytest.raises(TaskError, match=r"lm_eval has no task \['no_such_task'\]"):
         evaluate(session.models.build({}, seed=0), session)

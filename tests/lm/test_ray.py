@@ -18,7 +18,10 @@ from jobs_ray import JoBSScheduler, JoBSSearcher
 from jobs_ray.lm import LmEval, PruneCheckpoints, Task, load, run, trainable
 
 pytestmark = pytest.mark.filterwarnings(
-    "default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning"
+    "default::ResourceWarning",
+    "default::FutureWarning",
+    "default::DeprecationWarning",
+    "ignore:.*torch.jit.script.*:DeprecationWarning",  # linear_operator, when the search imports it; as in pyproject
 )
 
 
@@ -77,7 +80,8 @@ def test_a_failed_trial_says_why_and_the_next_one_runs(
     assert results[1].metrics["step"] == 12
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_same_curve_in_a_group_of_one_and_of_two(
     cluster: None, make_task: Callable[..., Task], harness_tasks: Path, tmp_path: Path, workers: int
 ) -> None:
@@ -112,18 +116,20 @@ def test_a_group_resumes_and_says_why_it_failed(
     assert all("the run diverged" in str(result.error) for result in failed)
     assert resumed.error is None
     assert curve(resumed) == pytest.approx({s: v for s, v in expected.items() if s > 6}, abs=1e-4)
+    model, _ = load(resumed.checkpoint.path)
+    assert sum(p.numel() for p in model.parameters()) > 1000
     assert free_cpus() == before
 
 
 def test_a_killed_actor_goes_on_from_its_checkpoint(
     cluster: None, make_task: Callable[..., Task], tmp_path: Path
 ) -> None:
-    task = make_task(max_steps=300, eval_every=50, eval_rows=4, lr=1e-3, keep_optimizer=True)
+    task = make_task(max_steps=150, eval_every=25, eval_rows=4, lr=1e-3, keep_optimizer=True)
     killed: list[int] = []
 
     class Kill(tune.Callback):  # type: ignore[misc]
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-            if not killed and result["step"] >= 150 and trial.checkpoint is not None:
+            if not killed and result["step"] >= 75 and trial.checkpoint is not None:
                 killed.append(result["pid"])
                 os.kill(result["pid"], signal.SIGKILL)
 
@@ -141,9 +147,9 @@ def test_a_killed_actor_goes_on_from_its_checkpoint(
     ).fit()
     assert killed
     assert result.error is None
-    assert result.metrics["step"] == 300
+    assert result.metrics["step"] == 150
     assert result.metrics["pid"] != killed[0]
-    assert curve(result)[300] == pytest.approx(run(task, {})[-1]["eval_loss"], abs=1e-4)
+    assert curve(result)[150] == pytest.approx(run(task, {})[-1]["eval_loss"], abs=1e-4)
 
 
 @pytest.mark.slow

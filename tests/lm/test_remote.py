@@ -15,7 +15,10 @@ from jobs_ray import JoBSScheduler, JoBSSearcher
 from jobs_ray.lm import PruneCheckpoints, Session, Task, TaskError, load, run, trainable
 
 pytestmark = pytest.mark.filterwarnings(
-    "default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning"
+    "default::ResourceWarning",
+    "default::FutureWarning",
+    "default::DeprecationWarning",
+    "ignore:.*torch.jit.script.*:DeprecationWarning",  # linear_operator, when the search imports it; as in pyproject
 )
 
 
@@ -62,7 +65,7 @@ def test_a_search_on_remote_storage_resumes_its_promotions_and_cleans_up(
         what,
         param_space={"lr": tune.loguniform(1e-4, 1e-2)},
         tune_config=tune.TuneConfig(
-            metric="eval_loss", mode="min", num_samples=-1, max_concurrent_trials=1 if workers else 2,
+            metric="eval_loss", mode="min", num_samples=-1, max_concurrent_trials=1,
             search_alg=searcher, scheduler=JoBSScheduler(), reuse_actors=not workers,
         ),
         run_config=tune.RunConfig(

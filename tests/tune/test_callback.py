@@ -24,7 +24,7 @@ Fit = Callable[..., tune.ResultGrid]
 def test_added_by_itself_and_seen_by_every_logger(fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     searcher = JoBSSearcher(max_t=STEPS, short_t=2, budget=9, seed=0)
     results = fit(
-        half(Class), SPACE, searcher, JoBSScheduler(), num_samples=40, max_concurrent_trials=2, reuse_actors=True
+        half(Class), SPACE, searcher, JoBSScheduler(), num_samples=40, max_concurrent_trials=1, reuse_actors=True
     )
     assert RAY_TUNE_CALLBACKS_ENV_VAR not in os.environ
     predicted = 0
@@ -90,7 +90,7 @@ def test_a_metric_that_cannot_be_predicted_is_said_once(fit: Fit, capsys: pytest
         searcher,
         JoBSScheduler(),
         num_samples=14,
-        max_concurrent_trials=2,
+        max_concurrent_trials=1,
         reuse_actors=True,
     )
     assert searcher.report()["predictor"]["r2"] <= 0.0
@@ -158,7 +158,7 @@ def test_a_max_t_that_trials_do_not_reach_is_said_with_the_number_to_set(
 ) -> None:
     for max_t, short_t in ((3 * STEPS, 2 * STEPS), (2 * STEPS, "auto")):
         searcher = JoBSSearcher(max_t=max_t, short_t=short_t, budget=3, seed=0)
-        fit(half(Class), SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=2, reuse_actors=True)
+        fit(half(Class), SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True)
         assert capsys.readouterr().out.count(f"is more than trials reach: the budget buys fewer of them than planned; "
                                              f"set max_t={STEPS}") == 1  # fmt: skip
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray import tune
+from ray._private import ray_constants
+from ray._private.worker import global_worker
 from ray.tune.trainable import wrap_function
+from ray.util.state import list_placement_groups
 from tune_trainables import STEPS, Class, function
 
 from jobs_ray import JoBSCallback, JoBSScheduler, JoBSSearcher
@@ -56,8 +62,38 @@ def test_train_without_the_state_api_is_warned_of(
     assert all("ray[default]" in line and "steps_key" in line for line in lines)
 
 
-def test_the_state_api_of_a_ray_without_a_dashboard_does_not_answer(cluster: str) -> None:
-    assert preflight.state_api_error(timeout_s=2) is not None
+class OfAnotherRay(BaseHTTPRequestHandler):
+    """Answers as the State API of a Ray with no placement groups."""
+
+    def do_GET(self) -> None:
+        found = {"result": [], "total": 0, "num_after_truncation": 0, "num_filtered": 0, "partial_failure_warning": ""}
+        body = json.dumps({"result": True, "msg": "", "data": {"result": found}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_another_rays_dashboard_does_not_answer_for_a_ray_without_one(cluster: str) -> None:
+    """Ray without a dashboard still names the default address of one, 127.0.0.1:8265, where another Ray may be."""
+    where = (ray_constants.DASHBOARD_ADDRESS.encode(), ray_constants.KV_NAMESPACE_DASHBOARD)
+    gcs = global_worker.gcs_client
+    before = gcs.internal_kv_get(*where)
+    with ThreadingHTTPServer(("127.0.0.1", 0), OfAnotherRay) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        gcs.internal_kv_put(where[0], f"127.0.0.1:{other.server_port}".encode(), True, where[1])
+        try:
+            assert list_placement_groups(address=cluster, raise_on_missing_output=False) == []  # the trap
+            error = preflight.state_api_error(timeout_s=2)
+        finally:
+            gcs.internal_kv_put(where[0], before, True, where[1])
+            other.shutdown()
+    assert isinstance(error, ConnectionError)
+    assert "without its dashboard" in str(error)
 
 
 def test_slots_of_the_cluster(cluster: str) -> None:

@@ -191,7 +191,7 @@ def test_7_nothing_is_ever_paused(fit: Fit) -> None:
     """Naive: promotion by PAUSE deadlocks with a limiter; here a promoted configuration is a new trial."""
     searcher = JoBSSearcher(max_t=STEPS, short_t=2, budget=3, seed=0)
     results = fit(
-        half(Class), SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=2, reuse_actors=True
+        half(Class), SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True
     )
     rows = searcher.report()["trials"]
     promoted = [row for row in rows if row["promotes"]]
@@ -302,7 +302,7 @@ def test_trials_cut_by_another_scheduler_are_not_final(
         searcher,
         ASHAScheduler(max_t=STEPS, grace_period=2, reduction_factor=2),
         num_samples=12,
-        max_concurrent_trials=2,
+        max_concurrent_trials=1,
         reuse_actors=trainable is Class,
     )
     rows = searcher.report()["trials"]
@@ -316,8 +316,8 @@ def test_trials_cut_by_another_scheduler_are_not_final(
 
 
 def test_a_function_that_stops_early_by_itself_is_final(fit: Fit) -> None:
-    searcher = JoBSSearcher(seed=0)
-    fit(half(function), SPACE | {"steps": tune.choice([3, STEPS])}, searcher, num_samples=6, max_concurrent_trials=2)
+    searcher = JoBSSearcher(seed=0, points_to_evaluate=[{"steps": 3}, {"steps": STEPS}])
+    fit(half(function), SPACE | {"steps": tune.choice([3, STEPS])}, searcher, num_samples=2, max_concurrent_trials=2)
     rows = searcher.report()["trials"]
     assert {row["curve"][-1][0] for row in rows} == {3.0, float(STEPS)}
     assert all(row["final"] is not None for row in rows)
