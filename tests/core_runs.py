@@ -53,7 +53,13 @@ def train(
 
 
 def search(
-    optimizer: JoBSOptimizer, most: int = 500, *, workers: int = 1, curve: Curve = loss, prefix: str = "t"
+    optimizer: JoBSOptimizer,
+    most: int = 500,
+    *,
+    workers: int = 1,
+    curve: Curve = loss,
+    prefix: str = "t",
+    end: float = MAX_T,
 ) -> list[Suggestion]:
     """Run to FINISHED with `workers` trials in flight, at most `most` asks; the suggestions in order."""
     asked: list[Suggestion] = []
@@ -69,7 +75,7 @@ def search(
             return asked
         trial_id, suggestion = flying.pop(0)
         start = optimizer.trials[trial_id].start
-        train(optimizer, trial_id, suggestion.config, curve, start=start)
+        train(optimizer, trial_id, suggestion.config, curve, start=start, end=end)
 
 
 def as_json(data: Any) -> Any:

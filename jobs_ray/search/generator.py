@@ -142,12 +142,17 @@ class CandidateGenerator:
 
 
 def promotable(trials: Sequence[Trial]) -> list[Trial]:
-    """Short runs that ended well and were not promoted yet."""
+    """Short runs that ended well and were not promoted yet. A promotion that was stopped is none, nor worth another."""
     taken = {t.promotes for t in trials}
     return [
         t
         for t in trials
-        if t.status is TrialStatus.STOPPED and t.trial_id not in taken and t.curve.value and not t.curve.ends_failed
+        if t.status is TrialStatus.STOPPED
+        and t.trial_id not in taken
+        and t.promotes is None
+        and t.phase is not Phase.CONFIRM
+        and t.curve.value
+        and not t.curve.ends_failed
     ]
 
 

@@ -172,15 +172,21 @@ def observed(trial: Trial, reports: Sequence[tuple[float, float | None]], *, com
 
 
 def _diverges(trial: Trial, trials: TrialTable, cache: ModelCache) -> bool:
-    """Whether a promotion is now worse than nearly all short runs were when they ended: the rest is spent elsewhere.
+    """Whether a promotion is now worse than nearly all short runs were when they ended, though it has trained more than
+    twice as long: the rest is spent elsewhere.
 
     Twice in a row, and denoised, since a plateau at chance level is no divergence.
     """
-    short = [t for t in cache.recall(trials) if t.status is TrialStatus.STOPPED and t.curve.value]
-    if not (trial.promotes or trial.phase is Phase.CONFIRM) or len(short) < _SHORT_RUNS:
+    if not (trial.promotes or trial.phase is Phase.CONFIRM):
         return False
-    latest = cache.denoiser.fitted.apply(trial.curve).value[-2:]
-    return max(latest) < float(np.quantile([t.curve.value[-1] for t in short], _WORST))
+    short = [t.curve for t in cache.recall(trials) if t.status is TrialStatus.STOPPED and t.curve.value]
+    if len(short) < _SHORT_RUNS:
+        return False
+    values = cache.denoiser.fitted.apply(trial.curve).value[-2:]
+    before = trial.curve.t[-2] if len(values) == 2 else 0.0
+    if before < 2.0 * float(np.median([curve.last_t for curve in short])):
+        return False
+    return max(values) < float(np.quantile([curve.value[-1] for curve in short], _WORST))
 
 
 def _hopeless(trials: TrialTable) -> bool:
