@@ -22,11 +22,11 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before Ray starts: its workers inherit it
 
 import ray
+from jobs_ray.report.html import figures, write_html
 from ray import tune
 
 from jobs_ray import JoBSScheduler, JoBSSearcher, ScalingLawPredictor, cli, mixture, recommend
 from jobs_ray.report.collect import Report, collect
-from jobs_ray.report.html import figures, write_html
 from jobs_ray.report.tables import text
 from jobs_ray.trials import TrialStatus
 from jobs_ray.tune.results import load_session
