@@ -49,12 +49,18 @@ def style(figure: Any, x: str | None = None, y: str | None = None, height: int =
 
     x, y: titles of all axes, as text that may come from anybody; None leaves them.
     """
-    grid = {"gridcolor": "rgba(128,128,128,.22)", "linecolor": MUTED, "zeroline": False, "automargin": True}
+    grid = {
+        "gridcolor": "rgba(128,128,128,.22)",
+        "linecolor": MUTED,
+        "zeroline": False,
+        "automargin": True,
+        "exponentformat": "e",
+    }
     figure.update_xaxes(**grid, **({} if x is None else {"title_text": label(x, 60)}))
     figure.update_yaxes(**grid, **({} if y is None else {"title_text": label(y, 60)}))
     return figure.update_layout(
         height=height, plot_bgcolor="rgba(0,0,0,0)", paper_bgcolor="rgba(0,0,0,0)",
-        margin={"t": 30, "r": 15, "b": 50, "l": 60}, font={"size": 13, "color": INK}, hovermode="closest",
-        legend={"orientation": "h", "x": 0, "y": -0.18, "xanchor": "left", "yanchor": "top"},
-        hoverlabel={"font": {"size": 12}},
+        margin={"t": 30, "r": 15, "b": 85, "l": 60}, font={"size": 13, "color": INK}, hovermode="closest",
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 0, "yanchor": "bottom", "yref": "container"},
+        hoverlabel={"font": {"size": 12}}, modebar={"bgcolor": "rgba(0,0,0,0)", "color": MUTED, "activecolor": MUTED},
     )  # fmt: skip

@@ -35,10 +35,10 @@ def importance(effects: Sequence[Effect]) -> Any:
             y=names, x=values, orientation="h", name=name, marker={"color": colour},
             hovertemplate="%{y}: %{x:.0%}<extra></extra>",
         )  # fmt: skip
-    style(figure, "share of the variance of the value", height=130 + 30 * len(shown))
+    style(figure, "share of the variance of the value", height=150 + 30 * len(shown))
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", type="category")
-    return figure.update_layout(barmode="stack", legend_traceorder="normal", legend_y=-40 / (60 + 30 * len(shown)))
+    return figure.update_layout(barmode="stack", legend_traceorder="normal")
 
 
 def columns(report: Report) -> list[tuple[str, list[Any], bool]]:
@@ -90,7 +90,7 @@ def against_parameters(report: Report, effects: Sequence[Effect]) -> Any:
     style(figure, height=120 + 210 * lines)
     for r in range(1, lines + 1):
         figure.update_yaxes(title_text=label(report.metric), row=r, col=1)
-    return figure.update_layout(legend_y=-55 / (60 + 210 * lines))
+    return figure
 
 
 def interaction(report: Report, found: Interaction) -> Any:
@@ -123,7 +123,8 @@ def interaction(report: Report, found: Interaction) -> Any:
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     style(figure, f"weight of {found.domain} in {found.mixture}", found.parameter, height=450)
-    return figure.update_yaxes(type="log" if log else "linear" if numeric else "category")
+    # the digits between powers of ten would crowd a long axis
+    return figure.update_yaxes(type="log" if log else "linear" if numeric else "category", dtick=1 if log else None)
 
 
 def parallel(report: Report) -> Any:

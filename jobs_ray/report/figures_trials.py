@@ -68,7 +68,7 @@ def curves(report: Report) -> Any:
     figure.update_xaxes(title_text=label(report.time_attr), row=1, col=1)
     if predicted:
         figure.update_yaxes(type="log" if wide else "linear", row=1, col=2)
-        figure.update_xaxes(title_text="predicted finals, best first", showticklabels=False, row=1, col=2)
+        figure.update_xaxes(title_text="predicted", showticklabels=False, row=1, col=2)
     return figure
 
 
@@ -205,7 +205,7 @@ def budget(report: Report) -> Any:
             )  # fmt: skip
     style(figure, "cost in full runs (numbers: trials)", height=140 + 50 * len(names))
     figure.update_yaxes(autorange="reversed", title_text="")
-    return figure.update_layout(barmode="stack", legend_traceorder="normal", legend_y=-0.4)
+    return figure.update_layout(barmode="stack", legend_traceorder="normal")
 
 
 def timeline(report: Report) -> Any:

@@ -22,12 +22,12 @@ _LABELLED = 0.08  # share of a mixture's bar from which its name fits in
 def write_html(report: Report, path: str | os.PathLike[str]) -> Path:
     """Writes the page. Raises ImportError without plotly, OSError when the file cannot be written."""
     show = decimals(report)
-    tables = sections(report)
+    *tables, last = sections(report)  # the last one is the answer, too
     found = answer(report, show)
     body = [
         f"<h1>{_text(title(report))}</h1>",
         f"<p><code>{_text(report.folder)}</code></p>",
-        section_html(tables.pop()) if found is None else _answer(found),
+        section_html(last) if found is None else _answer(found),
         *(_figure(figure) for figure in figures(report)),
         *(section_html(section) for section in tables),
         _trials(report, show),

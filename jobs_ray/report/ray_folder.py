@@ -155,13 +155,14 @@ def folders_of(filesystem: pyarrow.fs.FileSystem, folder: str, trial_ids: Sequen
 
 def _trial(static: Mapping[str, Any], running: Mapping[str, Any]) -> RayTrial:
     last = running.get("last_result") or {}
+    started, ended = _seconds(running.get("start_time")), _seconds(last.get("timestamp"))
     return RayTrial(
         trial_id=str(static["trial_id"]),
         status=str(static["status"]),
         config=static["config"] if isinstance(static["config"], dict) else {},
         folder=os.path.basename(str(static["relative_logdir"])),
-        started=_seconds(running.get("start_time")),
-        ended=_seconds(last.get("timestamp")),
+        started=started,
+        ended=ended if ended is None or started is None else max(ended, started),  # Ray keeps whole seconds of the one
     )
 
 
