@@ -22,7 +22,7 @@ OF_OTHERS = {
     "models": LIGHT | {"torch", "botorch", "gpytorch"},
     "search": LIGHT | {"botorch", "torch"},
     "tune": LIGHT | {"ray", "pyarrow"},
-    "report": LIGHT | {"plotly", "pyarrow"},
+    "report": LIGHT | {"plotly", "pyarrow", "torch", "botorch", "gpytorch"},
     "cli": LIGHT,
 }
 LONGEST = 250

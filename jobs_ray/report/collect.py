@@ -117,8 +117,8 @@ def _row(
         observed=not trial.charged,
         reason=reason,
         x=trial.x,
-        started=times and times.started,
-        ended=times and times.ended,
+        started=times.started if times else None,
+        ended=times.ended if times else None,
     )
 
 

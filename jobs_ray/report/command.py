@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from jobs_ray.report.collect import Report
+    from jobs_ray.report.experiment import Report
 
 
 class ReportError(Exception):

@@ -14,8 +14,9 @@ from typing import Any, TextIO
 from jobs_ray.report.answer import answer
 from jobs_ray.report.experiment import Report, Row, leaves
 from jobs_ray.report.tables import decimals
+from jobs_ray.report.text import visible
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@")
 """What a spreadsheet takes for the beginning of a formula; such text gets an apostrophe in front."""
 
 
@@ -113,7 +114,7 @@ def _flat(row: Row) -> dict[str, Any]:
 def _cell(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
-    text = str(value)
+    text = visible(str(value))  # on one line: what follows a line break would be a cell of its own to some programs
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

@@ -68,9 +68,8 @@ def _space(report: Report) -> list[Figure]:
     if rows:
         note = "Filled: confirmed by a full run; open: predicted. " if report.ours else "Trials that ran to the end. "
         figure = figures_space.against_parameters(report, effects)
-        found.append(
-            Figure("parameters", f"{report.metric} against each parameter", note + "Most important first.", figure)
-        )
+        note += "Most important first." if effects else ""
+        found.append(Figure("parameters", f"{report.metric} against each parameter", note, figure))
     if len(rows) > 1:
         note = "One line a configuration. Drag along an axis to keep only the lines that pass there."
         found.append(Figure("parallel", "All parameters at once", note, figures_space.parallel(report)))
@@ -91,7 +90,9 @@ def _cost(report: Report) -> list[Figure]:
         found.append(Figure("progress", "Budget spent and best confirmed", note, figures_trials.progress(report)))
     if any(row.charged for row in report.trials):
         note = "What each part of the search cost, and for how many trials." if report.ours else "What was trained."
-        found.append(Figure("budget", "Budget by phase", note, figures_trials.budget(report)))
+        found.append(
+            Figure("budget", "Budget by phase" if report.ours else "Budget", note, figures_trials.budget(report))
+        )
     if report.wall_s is not None:
         note = "From the start of each trial to its last report, as Ray's own state has it."
         found.append(Figure("time", "Wall time", note, figures_trials.timeline(report)))

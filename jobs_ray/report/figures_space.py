@@ -86,7 +86,10 @@ def against_parameters(report: Report, effects: Sequence[Effect]) -> Any:
                 hovertemplate=f"%{{text}}<br>{label(name)} %{{x}}<extra></extra>", row=r, col=c,
             )  # fmt: skip
         kind = "log" if log else None if all(is_number(v) for v in values if v is not None) else "category"
-        figure.update_xaxes(title_text=label(name), title_standoff=4, type=kind, nticks=5, row=r, col=c)
+        wide = log and max(known := [v for v in values if is_number(v)]) > 30 * min(known)
+        figure.update_xaxes(
+            title_text=label(name, 20), title_standoff=4, type=kind, nticks=5, dtick=1 if wide else None, row=r, col=c
+        )
     style(figure, height=120 + 210 * lines)
     for r in range(1, lines + 1):
         figure.update_yaxes(title_text=label(report.metric), row=r, col=1)
@@ -99,7 +102,7 @@ def interaction(report: Report, found: Interaction) -> Any:
 
     show = decimals(report)
     numeric = all(is_number(value) for value in found.values)
-    y = list(found.values) if numeric else [label(value) for value in found.values]
+    y: list[Any] = list(found.values) if numeric else [label(value) for value in found.values]
     log = numeric and min(y) > 0 and max(y) > 30 * min(y)
     figure = go.Figure()
     figure.add_heatmap(

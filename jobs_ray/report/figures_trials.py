@@ -188,15 +188,10 @@ def budget(report: Report) -> Any:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    kinds = {
-        "short runs": lambda row: not row.full and row.status is not TrialStatus.FAILED,
-        "full runs": lambda row: row.full and row.status is not TrialStatus.FAILED,
-        "failed": lambda row: row.status is TrialStatus.FAILED,
-    }
     names = groups(report)
-    for (kind, belongs), colour in zip(kinds.items(), ("#56B4E9", "#009E73", "#D55E00"), strict=True):
-        cost = [sum(row.charged for row in rows if belongs(row)) for rows in names.values()]
-        count = [sum(1 for row in rows if belongs(row)) for rows in names.values()]
+    for kind, colour in (("short runs", "#56B4E9"), ("full runs", "#009E73"), ("failed", "#D55E00")):
+        cost = [sum(row.charged for row in rows if _kind(row) == kind) for rows in names.values()]
+        count = [sum(_kind(row) == kind for row in rows) for rows in names.values()]
         if any(count):
             figure.add_bar(
                 y=list(names), x=cost, orientation="h", name=kind, marker={"color": colour},
@@ -206,6 +201,12 @@ def budget(report: Report) -> Any:
     style(figure, "cost in full runs (numbers: trials)", height=140 + 50 * len(names))
     figure.update_yaxes(autorange="reversed", title_text="")
     return figure.update_layout(barmode="stack", legend_traceorder="normal")
+
+
+def _kind(row: Row) -> str:
+    if row.status is TrialStatus.FAILED:
+        return "failed"
+    return "full runs" if row.full else "short runs"
 
 
 def timeline(report: Report) -> Any:

@@ -114,7 +114,8 @@ def _curve(lines: list[Mapping[str, Any]], metric: str, time_attr: str) -> tuple
     """Increasing `(t, value)`; of two reports at one `t` the later one counts, as of a trial that was started anew."""
     found: dict[float, float] = {}
     for line in lines:
-        t, value = line.get(time_attr), _at(line, metric)
+        t: Any = line.get(time_attr)
+        value = _at(line, metric)
         if is_number(t) and is_number(value) and float(t) > 0:
             found[float(t)] = float(value)
     return tuple(sorted(found.items()))

@@ -222,8 +222,7 @@ def _failures(report: Report) -> Section | None:
 
 
 def _answer(report: Report, show: Callable[[float], str]) -> Section:
-    found = answer(report, show)
-    if found is None:
+    if (found := answer(report, show)) is None:
         why = "no trial has reported a usable value" if report.ours else "no trial has trained to the end"
         return Section("Recommendation" if report.ours else "Best trial", notes=(f"None: {why}.",))
     rows = [
