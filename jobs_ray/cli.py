@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from jobs_ray import __version__
 from jobs_ray.lm import demo
 from jobs_ray.report import command as report_command
 from jobs_ray.report.text import visible
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jobs-ray", description="Joint search of data mixture and model configuration from short training runs."
     )
+    parser.add_argument("--version", action="version", version=f"jobs-ray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     one = commands.add_parser(
