@@ -1,4 +1,4 @@
-"""`jobs-ray demo | report | plan`. Every failure that a user can cause is one sentence and exit code 2.
+"""`jobs-ray demo | report | watch | plan`. Every failure that a user can cause is one sentence and exit code 2.
 
 Nothing heavy is imported until a command needs it: `jobs-ray --help` answers at once, also without the extras.
 """
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from jobs_ray import __version__
 from jobs_ray.lm import demo
 from jobs_ray.report import command as report_command
+from jobs_ray.report import watch
 from jobs_ray.report.text import visible
 from jobs_ray.search.budget import Allocation, allocate, first_short_t, optimal_num_full
 
@@ -67,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(command=_report)
 
     one = commands.add_parser(
+        "watch", help="where a search stands that runs elsewhere",
+        description="Phase, budget, time left, best confirmed and predicted value of a search, from its folder.",
+    )  # fmt: skip
+    watch.add_arguments(one)
+    one.set_defaults(command=_watch)
+
+    one = commands.add_parser(
         "plan", help="what a budget buys",
         description="How a budget is split into short and full runs, before anything is trained.",
     )  # fmt: skip
@@ -91,6 +99,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     try:
         return report_command.run(arguments)
+    except report_command.ReportError as error:
+        raise UsageError(str(error)) from error
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    try:
+        return watch.run(arguments)
     except report_command.ReportError as error:
         raise UsageError(str(error)) from error
 

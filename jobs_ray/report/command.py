@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the files, then prints the tables. Raises ReportError with one sentence."""
-    _require("ray", 'reading an experiment needs ray: pip install "jobs-ray[tune]"')
+    require_ray()
     if arguments.html or arguments.png:
         option = "--html" if arguments.html else "--png"
         _require("plotly", f'{option} needs plotly: pip install "jobs-ray[report]" (without {option} the tables work)')
@@ -49,6 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     if "-" not in (arguments.csv, arguments.json):
         print("\n\n".join([_tables(reports), *written]), flush=True)
     return 0
+
+
+def require_ray() -> None:
+    """Raises ReportError without ray."""
+    _require("ray", 'reading an experiment needs ray: pip install "jobs-ray[tune]"')
 
 
 def _require(module: str, otherwise: str) -> None:
