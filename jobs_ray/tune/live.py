@@ -23,7 +23,7 @@ Predicted = tuple[float, float]
 
 @dataclass(frozen=True)
 class Standing:
-    """What the line shows, values in the user's sign. `left_s`: seconds until the budget is spent, at the pace so far."""
+    """What the line shows, values in the user's sign. `left_s`: seconds until the budget is spent, as paced."""
 
     metric: str
     phase: str

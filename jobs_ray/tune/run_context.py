@@ -83,12 +83,18 @@ def scheduler_joins(scheduler: TrialScheduler, metric: str | None, mode: str | N
     summon_callback()
 
 
-def note_verbosity(tune_controller: Any) -> None:
-    """How much the user wants to read: Ray tells it to its own reporter only, which is one of the callbacks."""
+def join_callbacks(tune_controller: Any) -> None:
+    """What only the list of the run's callbacks tells, and it is no public one: without it nothing is changed.
+
+    How much the user wants to read is known to Ray's reporter. And Ray appends a summoned callback to the user's own:
+    it goes to the front, so that an MLflow or W&B logger among them finds `jobs/*` in each result.
+    """
     run = _current.get()
     if run is None or run.verbosity is not None:
         return
-    callbacks = getattr(getattr(tune_controller, "_callbacks", None), "_callbacks", None) or ()
+    callbacks = getattr(getattr(tune_controller, "_callbacks", None), "_callbacks", None)
+    callbacks = callbacks if isinstance(callbacks, list) else []
+    callbacks.sort(key=lambda callback: callback is not run.callback)
     found = [callback.verbosity for callback in callbacks if isinstance(getattr(callback, "verbosity", None), int)]
     run.verbosity = int(found[0]) if found else int(log.verbosity)  # RAY_AIR_NEW_OUTPUT=0 has no such reporter
 
