@@ -130,7 +130,7 @@ def effects(space: SearchSpace, surface: Surface) -> list[Effect]:
 
 
 def strongest_interaction(report: Report, surface: Surface) -> Interaction | None:
-    """The domain and the parameter that hang together most, around the best configuration; None without a mixture."""
+    """The domain and the parameter that depend most on each other around the best configuration; None without one."""
     space, rows = report.space, known(report)
     if space is None or not rows:
         return None
@@ -143,7 +143,7 @@ def strongest_interaction(report: Report, surface: Surface) -> Interaction | Non
         if not isinstance(other.parameter, Mixture)
         if (interaction := _over(report, surface, rows[0], mixture, number, domain, other)) is not None
     ]
-    return max(candidates, key=_strength, default=None)
+    return max(candidates, key=lambda found: _mismatch(report, found), default=None)
 
 
 def _over(
@@ -173,8 +173,17 @@ def _over(
     return Interaction(mixture.name, domain, other.name, weights, values, mean, best, centre)
 
 
-def _strength(interaction: Interaction) -> float:
-    """Variance that neither the weight nor the parameter explains alone."""
-    mean = interaction.mean
-    rest = mean - mean.mean(axis=0) - mean.mean(axis=1, keepdims=True) + mean.mean()
-    return float(np.var(rest))
+def _mismatch(report: Report, found: Interaction) -> float:
+    """What is lost on average by tuning the parameter on another weight of the domain, within the weights tried.
+
+    Not the variance of what neither explains alone: that is largest in corners where no trial was.
+    """
+    block = next(block for block in (report.space.blocks if report.space else ()) if block.name == found.mixture)
+    column = block.columns.start + list(block.parameter.names).index(found.domain)  # type: ignore[union-attr]
+    low, high = np.quantile([row.x[column] for row in known(report)], [0.1, 0.9])
+    inside = [i for i, weight in enumerate(found.weights) if low <= weight <= high]
+    if len(inside) < 2:
+        return 0.0
+    value = report.sign * found.mean[:, inside]
+    best = [found.best[i] for i in inside]
+    return float(np.mean(value.max(axis=0) - value[best]))
