@@ -16,13 +16,13 @@ KEYS = ("jobs/phase_number", "jobs/budget_spent")
 
 
 def search(tmp_path: Path, *callbacks: Any) -> tune.ResultGrid:
-    """Six full runs' worth: long enough for a predictor."""
+    """Nine full runs' worth: long enough for a predictor."""
     return tune.Tuner(
         half(Class),
         param_space={"x": tune.uniform(0.0, 1.0)},
         tune_config=tune.TuneConfig(
             metric="loss", mode="min", num_samples=-1, max_concurrent_trials=2, reuse_actors=True,
-            search_alg=JoBSSearcher(max_t=STEPS, short_t=2, budget=6, seed=0), scheduler=JoBSScheduler(),
+            search_alg=JoBSSearcher(max_t=STEPS, short_t=2, budget=9, seed=0), scheduler=JoBSScheduler(),
         ),
         run_config=tune.RunConfig(name="run", storage_path=str(tmp_path), verbose=0, callbacks=list(callbacks) or None),
     ).fit()  # fmt: skip
