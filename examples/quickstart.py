@@ -1,9 +1,11 @@
-"""A data mixture and a model configuration searched together, in a minute and without a GPU.
+"""A data mixture and a model configuration searched together, in less than a minute and without a GPU.
 
     python examples/quickstart.py
 
 The trainable stands in for a fine-tuning run: its loss falls with the steps, to a level that the mixture, the LoRA
-rank and the learning rate decide together. Replace `train` by your own and `max_t` by the reports of a full run.
+rank and the learning rate decide together. Replace `step` by your own training up to the next evaluation, and `max_t`
+by the evaluations of a full run. (A function that calls `tune.report` works as well; a class lets Ray reuse its
+processes, and starting one takes longer than all that is trained here.)
 """
 
 from __future__ import annotations
@@ -18,20 +20,31 @@ from jobs_ray import JoBSScheduler, JoBSSearcher, mixture
 REPORTS = 25
 
 
-def train(config: dict[str, Any]) -> None:
+class Training(tune.Trainable):
     """Reports an `eval_loss` 25 times; code data wants a larger rank, and every rank its own learning rate."""
-    weights, rank = config["mixture"], config["lora"]["r"]
-    data = sum((weight - best) ** 2 for weight, best in zip(weights.values(), (0.5, 0.2, 0.3), strict=True))
-    model = 0.05 * math.log2(rank / (16 * (1 + 3 * weights["code"]))) ** 2
-    rate = 0.1 * math.log10(config["lr"] * math.sqrt(rank) / 2e-3) ** 2
-    level = 1.0 + data + model + rate - 0.05 * config["lora"]["mlp"]
-    for step in range(1, REPORTS + 1):
-        tune.report({"eval_loss": level + 0.8 * step**-0.6})
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """A new run, also in a process that has trained another one before."""
+        weights, rank = config["mixture"], config["lora"]["r"]
+        data = sum((weight - best) ** 2 for weight, best in zip(weights.values(), (0.5, 0.2, 0.3), strict=True))
+        model = 0.05 * math.log2(rank / (16 * (1 + 3 * weights["code"]))) ** 2
+        rate = 0.1 * math.log10(config["lr"] * math.sqrt(rank) / 2e-3) ** 2
+        self.level = 1.0 + data + model + rate - 0.05 * config["lora"]["mlp"]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """For `reuse_actors=True`."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Trains to the next evaluation."""
+        t = self.iteration + 1
+        return {"eval_loss": self.level + 0.8 * t**-0.6, "done": t >= REPORTS}
 
 
 def main() -> None:
     tuner = tune.Tuner(
-        train,
+        Training,
         param_space={
             "mixture": mixture("code", "prose", "maths"),
             "lora": {"r": tune.lograndint(1, 129), "mlp": tune.choice([False, True])},
@@ -44,13 +57,16 @@ def main() -> None:
             max_concurrent_trials=2,
             search_alg=(searcher := JoBSSearcher(max_t=REPORTS, budget=6, seed=0)),
             scheduler=JoBSScheduler(),
+            reuse_actors=True,
         ),
-        run_config=tune.RunConfig(verbose=0),
+        # a run that is stopped is asked for a checkpoint at its end, unless told that there is none to be had
+        run_config=tune.RunConfig(verbose=0, checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)),
     )
-    tuner.fit()
+    results = tuner.fit()
     found = searcher.recommendation()
     assert found is not None
     print(f"train this: {found.config}\nit reached eval_loss = {found.mean:.4f} (confirmed: {found.confirmed})")
+    print(f"more: jobs-ray report {results.experiment_path} --html report.html")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`jobs-ray demo | report | plan`. Every failure that a user can cause is one sentence and exit code 2.
+"""`jobs-ray demo | report | watch | plan`. Every failure that a user can cause is one sentence and exit code 2.
 
 Nothing heavy is imported until a command needs it: `jobs-ray --help` answers at once, also without the extras.
 """
@@ -13,7 +13,10 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from jobs_ray import __version__
 from jobs_ray.lm import demo
+from jobs_ray.report import command as report_command
+from jobs_ray.report import watch
 from jobs_ray.report.text import visible
 from jobs_ray.search.budget import Allocation, allocate, first_short_t, optimal_num_full
 
@@ -45,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="jobs-ray", description="Joint search of data mixture and model configuration from short training runs."
     )
+    parser.add_argument("--version", action="version", version=f"jobs-ray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     one = commands.add_parser(
@@ -57,11 +61,18 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser(
         "report", help="what an experiment found: tables, and figures with --html",
-        description="What a Ray Tune experiment with a JoBSSearcher found; also while it runs, or after it was killed.",
+        description="What a Ray Tune experiment with a JoBSSearcher found; also while it runs, or after it was killed. "
+        "Of an experiment with another searcher it shows what there is; several experiments are compared.",
     )  # fmt: skip
-    one.add_argument("experiment", metavar="EXPERIMENT_DIR", help="folder or URI (ResultGrid.experiment_path)")
-    one.add_argument("--html", metavar="FILE", help="also write one self-contained page with figures")
+    report_command.add_arguments(one)
     one.set_defaults(command=_report)
+
+    one = commands.add_parser(
+        "watch", help="where a search stands that runs elsewhere",
+        description="Phase, budget, time left, best confirmed and predicted value of a search, from its folder.",
+    )  # fmt: skip
+    watch.add_arguments(one)
+    one.set_defaults(command=_watch)
 
     one = commands.add_parser(
         "plan", help="what a budget buys",
@@ -86,28 +97,17 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError('reading an experiment needs ray: pip install "jobs-ray[tune]"')
-    if arguments.html is not None and importlib.util.find_spec("plotly") is None:
-        raise UsageError('--html needs plotly: pip install "jobs-ray[report]" (without --html the tables work)')
-    from jobs_ray.report.collect import collect
-    from jobs_ray.report.html import write_html
-    from jobs_ray.report.tables import text
-
     try:
-        found = collect(arguments.experiment)
-    except (OSError, ValueError) as error:  # StateError is a ValueError
+        return report_command.run(arguments)
+    except report_command.ReportError as error:
         raise UsageError(str(error)) from error
-    except RecursionError as error:
-        raise UsageError(f"{arguments.experiment} is nested deeper than any search space is") from error
-    page = ""
-    if arguments.html is not None:  # before the tables: `jobs-ray report ... --html FILE | head` must leave the page
-        try:
-            page = f"\n\nFigures: {write_html(found, arguments.html)}"
-        except OSError as error:
-            raise UsageError(f"cannot write {arguments.html}: {error.strerror or error}") from error
-    print(f"{text(found)}{page}", flush=True)
-    return 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    try:
+        return watch.run(arguments)
+    except report_command.ReportError as error:
+        raise UsageError(str(error)) from error
 
 
 def _plan(arguments: argparse.Namespace) -> int:

@@ -21,8 +21,8 @@ OF_OTHERS = {
     "trials": LIGHT,
     "models": LIGHT | {"torch", "botorch", "gpytorch"},
     "search": LIGHT | {"botorch", "torch"},
-    "tune": LIGHT | {"ray", "pyarrow"},
-    "report": LIGHT | {"plotly", "pyarrow"},
+    "tune": LIGHT | {"ray", "pyarrow", "rich"},
+    "report": LIGHT | {"plotly", "pyarrow", "torch", "botorch", "gpytorch"},
     "cli": LIGHT,
 }
 LONGEST = 250
@@ -74,7 +74,7 @@ def test_imports_run_one_way(path: Path) -> None:
     targets = {floor_of(name) for name in ours(path)} - {floor}
     if floor in FLOORS:
         allowed = set(FLOORS[: FLOORS.index(floor)]) | {"_lazy"} | ({"cluster"} if floor == "tune" else set())
-        assert targets <= allowed | ({"lm"} if floor == "cli" else set())
+        assert targets <= allowed | ({"lm", ""} if floor == "cli" else set())  # "": the version
         assert roots(path) <= OF_OTHERS[floor]
     elif floor == "lm" and not path.stem.startswith("demo"):  # the demo is a program: it uses the whole package
         assert targets <= {"cluster", "_lazy", ""}  # "": the public `mixture`, for lm.param_space

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jobs_ray.lm.mixing import MixturePlan
     from jobs_ray.lm.model import load
     from jobs_ray.lm.packing import prepare
+    from jobs_ray.lm.report_to_tune import ReportToTune
     from jobs_ray.lm.session import Session
     from jobs_ray.lm.space import param_space
     from jobs_ray.lm.task import Accuracy, LmEval, Model, Target, Task
@@ -28,6 +29,7 @@ __all__ = [
     "MixturePlan",
     "Model",
     "PruneCheckpoints",
+    "ReportToTune",
     "Session",
     "Target",
     "Task",
@@ -54,6 +56,7 @@ __getattr__, __dir__ = lazy(
         "MixturePlan": "mixing",
         "load": "model",
         "prepare": "packing",
+        "ReportToTune": "report_to_tune",
         "Session": "session",
         "param_space": "space",
         "Accuracy": "task",

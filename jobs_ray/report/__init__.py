@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from jobs_ray._lazy import lazy
 
 if TYPE_CHECKING:
-    from jobs_ray.report.collect import Report, Row, collect
-    from jobs_ray.report.html import write_html
+    from jobs_ray.report.collect import collect
+    from jobs_ray.report.experiment import Report, Row
+    from jobs_ray.report.page import write_html
     from jobs_ray.report.tables import sections, text
 
 __all__ = [
@@ -24,10 +25,10 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     "jobs_ray.report",
     {
-        "Report": "collect",
-        "Row": "collect",
+        "Report": "experiment",
+        "Row": "experiment",
         "collect": "collect",
-        "write_html": "html",
+        "write_html": "page",
         "sections": "tables",
         "text": "tables",
     },

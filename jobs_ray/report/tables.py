@@ -1,4 +1,4 @@
-"""The report as tables: sections of plain strings, for the terminal (report_text.py) or a page (report_html.py)."""
+"""The report as tables: sections of plain strings, for the terminal (`text.py`) or a page (`page.py`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jobs_ray.report.collect import Report, Row, leaves
+from jobs_ray.report.answer import answer
+from jobs_ray.report.experiment import Report, Row, leaves
 from jobs_ray.report.text import Section, render, visible
 from jobs_ray.space.base import is_number
 from jobs_ray.trials import Phase, TrialStatus
@@ -19,16 +20,21 @@ _ID = 12
 
 def text(report: Report) -> str:
     """The whole report for a terminal of 80 columns; the recommendation, which matters most, comes last."""
-    head = f"JoBS report of {visible(report.folder)}"
+    head = f"{title(report)} of {visible(report.folder)}"
     return "\n".join([head, "", *(f"{render(section)}\n" for section in sections(report))]).rstrip()
+
+
+def title(report: Report) -> str:
+    """What kind of experiment it is: one of another searcher is called that."""
+    return "JoBS report" if report.ours else f"Experiment by {report.searcher} (no JoBSSearcher took part)"
 
 
 def sections(report: Report) -> list[Section]:
     """Every table of the report."""
     show = decimals(report)
     found = [
-        _plan(report), _phases(report), _predictor(report, show), _top(report, show),
-        _failures(report), _recommendation(report, show),
+        _plan(report), _phases(report) if report.ours else None, _predictor(report, show) if report.ours else None,
+        _top(report, show), _failures(report), _answer(report, show),
     ]  # fmt: skip
     return [section for section in found if section is not None]
 
@@ -52,11 +58,11 @@ def config_line(row: Row, report: Report) -> str:
     mixtures: dict[str, list[str]] = {}
     rest = []
     for path, value in leaves(row.config):
-        head, _, name = path.rpartition("/")
-        if head in report.mixtures:
-            mixtures.setdefault(head, []).append(f"{name} {value:.2f}")
+        if share := report.share_of(path):
+            head, name = share
+            mixtures.setdefault(head, []).append(f"{name} {value:.2f}" if is_number(value) else f"{name} {value}")
         elif path in report.searched:
-            rest.append(f"{path} {_short(value)}")
+            rest.append(f"{path} {short(value)}")
     return "; ".join([*(f"{name}: {', '.join(shares)}" for name, shares in mixtures.items()), *rest])
 
 
@@ -74,6 +80,10 @@ def _plan(report: Report) -> Section:
         share = plan["short_t"] / plan["max_t"]
         rows.append(("short run", f"to {unit} = {plan['short_t']:g}: {share:.3g} of a full run"))
     total = report.budget["total"]
+    if not report.ours:
+        longest = max((row.last_t for row in report.trials), default=0.0)
+        rows += [("searcher", report.searcher), ("longest trial", f"to {unit} = {longest:g}")]
+        return Section("Experiment", rows=tuple(rows), left=2)
     rows.append(("budget", "no limit" if total is None else f"{total:g} full runs"))
     if report.num_samples is not None:
         rows.append(("trials", f"at most {report.num_samples}"))
@@ -173,7 +183,7 @@ def _top(report: Report, show: Callable[[float], str]) -> Section:
     shown = best[:TOP]
     rows = [
         (
-            f"{rank}.", shorten(row.trial_id), row.phase.value, f"{row.last_t:g}", show(row.curve[-1][1]),
+            f"{rank}.", shorten(row.trial_id), row.phase or "-", f"{row.last_t:g}", show(row.curve[-1][1]),
             f"{show(row.predicted.mean)} +- {show(row.predicted.stddev)}" if row.predicted else "-",
             _final(row, show),
         )
@@ -204,36 +214,37 @@ def _failures(report: Report) -> Section | None:
     failed = [row for row in report.trials if row.status is TrialStatus.FAILED]
     if not failed:
         return None
-    rows = tuple((shorten(row.trial_id), row.phase.value, f"{row.last_t:g}") for row in failed[:_FAILURES])
+    rows = tuple((shorten(row.trial_id), row.phase or "-", f"{row.last_t:g}") for row in failed[:_FAILURES])
     more = (f"More failed trials: {len(failed) - _FAILURES}.",) if len(failed) > _FAILURES else ()
     details = tuple(row.reason or "no reason known" for row in failed[:_FAILURES])
     header = ("trial", "phase", "t")
     return Section("Failed trials", header, rows, more, details, left=2)
 
 
-def _recommendation(report: Report, show: Callable[[float], str]) -> Section:
-    found = report.recommendation
-    if found is None:
-        return Section("Recommendation", notes=("None: no trial has reported a usable value.",))
-    rows = [(path, _short(value, 6)) for path, value in leaves(found.config)]
-    if found.confirmed:
-        notes = [f"CONFIRMED by a full run (trial {found.trial_id}): {report.metric} = {show(found.mean)}."]
-        best = report.best_first()[0]
-        if best.final is None and best.predicted is not None:
+def _answer(report: Report, show: Callable[[float], str]) -> Section:
+    if (found := answer(report, show)) is None:
+        why = "no trial has reported a usable value" if report.ours else "no trial has trained to the end"
+        return Section("Recommendation" if report.ours else "Best trial", notes=(f"None: {why}.",))
+    rows = [
+        (f"{path}/{domain}", "0" if not weight else f"{weight:.3f}")
+        for path, shares in found.mixtures.items()
+        for domain, weight in shares.items()
+    ]
+    rows += [(path, short(value, 6)) for path, value in (*found.settings.items(), *found.fixed.items())]
+    notes = [found.headline]
+    best = report.best_first()[:1]
+    if report.ours and report.recommendation and report.recommendation.confirmed and best[0].final is None:
+        predicted = best[0].predicted
+        if predicted is not None:
             notes.append(
-                f"Predicted to be better, not confirmed: trial {best.trial_id}, "
-                f"{show(best.predicted.mean)} +- {show(best.predicted.stddev)}."
+                f"Predicted to be better, not confirmed: trial {best[0].trial_id}, "
+                f"{show(predicted.mean)} +- {show(predicted.stddev)}."
             )
-    else:
-        basis = found.basis(report.plan["max_t"] if report.plan else None, report.time_attr)
-        spread = f" +- {show(found.stddev)}" if found.stddev else ""
-        notes = [
-            f"NOT CONFIRMED: no full run has ended yet; the most promising of the short ones (trial {found.trial_id}): "
-            f"{report.metric} = {show(found.mean)}{spread} ({basis}). Train it fully before you rely on it."
-        ]
-    notes.append("In Python, with all digits: jobs_ray.recommend(EXPERIMENT_DIR).config")
-    return Section("Recommendation", rows=tuple(rows), notes=tuple(notes), left=2)
+    notes += [f"{what.capitalize()}: {sentence}." for what, sentence in found.facts]
+    if report.ours:
+        notes.append("In Python, with all digits: jobs_ray.recommend(EXPERIMENT_DIR).config")
+    return Section(found.title, rows=tuple(rows), notes=tuple(notes), left=2)
 
 
-def _short(value: Any, digits: int = 3) -> str:
+def short(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) and is_number(value) else str(value)

@@ -7,6 +7,7 @@ It comes before Ray's loggers, so the values it adds to a result appear in Tune'
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from jobs_ray.search.optimizer import Decision, Phase
 from jobs_ray.search.progress import JUDGED
 from jobs_ray.trials import TrialStatus
 from jobs_ray.tune import preflight, run_context
+from jobs_ray.tune.live import LiveLine, Predicted, standing
 from jobs_ray.tune.searcher import JoBSSearcher
 
 _PHASES = list(Phase)
@@ -26,7 +28,8 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
     """Adds `jobs/phase`, `jobs/predicted`, `jobs/predicted_std` and `jobs/budget_spent` to each result.
 
     TensorBoard shows numbers only, so `jobs/phase_number` (0 learn, 1 search, 2 confirm) repeats the phase. Prints
-    the plan at the start, one line at each phase change, and the recommendation at the end, unless `quiet`.
+    the plan at the start, one line at each phase change, where the search stands now and then (not with `verbose=0`),
+    and the recommendation at the end, unless `quiet`.
     """
 
     def __init__(self, searcher: JoBSSearcher | None = None, quiet: bool = False) -> None:
@@ -45,6 +48,10 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._doubted = False
         self._cut_said = False
         self._short_said = False
+        self._live: LiveLine | None = None
+        self._predictions: dict[str, Predicted] = {}
+        self._error: float | None = None
+        self._since, self._before = time.monotonic(), 0.0
 
     @property
     def searcher(self) -> JoBSSearcher | None:
@@ -80,9 +87,17 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
                 stopped_by_us=searcher.can_stop and searcher.settings.steps_key is None,
             ):
                 self._print(f"JoBS: {warning}")
+            self._since, self._before = time.monotonic(), searcher.session.core.budget_spent
         elif searcher.session.core.phase is not self._phase:
             self._phase = searcher.session.core.phase
             self._print(_phase_line(searcher))
+        if self._run is not None and self._run.verbosity and not self._quiet:
+            self._live = self._live or LiveLine()
+            self._live.update(
+                lambda: standing(
+                    searcher.session, self._predictions, self._error, time.monotonic() - self._since, self._before
+                )
+            )
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -101,8 +116,10 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         result["jobs/phase"] = phase.value
         result["jobs/phase_number"] = _PHASES.index(phase)
         # always all keys: the CSV logger takes its columns from the first result
-        result["jobs/predicted"] = math.nan if prediction is None else float(prediction.mean[0])
-        result["jobs/predicted_std"] = math.nan if prediction is None else float(prediction.stddev[0])
+        found = None if prediction is None else (float(prediction.mean[0]), float(prediction.stddev[0]))
+        result["jobs/predicted"], result["jobs/predicted_std"] = found or (None, None)  # Tune shows NaN, but no None
+        if found is not None:
+            self._predictions[trial.trial_id] = found
         result["jobs/budget_spent"] = session.core.budget_spent
         self._check_first_trial(searcher, trial.trial_id, flat, decision is Decision.STOP)
 
@@ -123,9 +140,12 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
                 self._cut_said = True
                 self._print(f"JoBS: {preflight.cut_short(ended.curve.last_t, full, searcher.settings.max_t is None)}")
             return
-        if self._doubted or not ended.completed:  # only a full run changes the answer, and asking takes milliseconds
+        if not ended.completed:  # only a full run changes the answer, and asking takes milliseconds
             return
         quality = searcher.session.core.predictor_quality(fit=False)
+        self._error = self._error if quality is None else quality["rmse"]
+        if self._doubted:
+            return
         if quality is not None and quality["n"] >= JUDGED and quality["r2"] <= 0.0:
             self._doubted = True
             self._print(f"JoBS: {preflight.no_prediction(quality)}")
@@ -133,6 +153,8 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         """Prints the recommendation."""
         searcher, run = self.searcher, self._run
+        if self._live is not None:
+            self._live.close()
         if searcher is not None and self._phase is not None:
             self._print(_end_line(searcher))
         if run is not None:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from jobs_ray.space import Categorical, Mixture, Parameter, SpaceError
 from jobs_ray.space.base import is_number, naming
+from jobs_ray.tune.weights import Weights
 
 Named: TypeAlias = Iterator[tuple[str, Parameter]]
 
@@ -50,6 +51,8 @@ class Leaf:
 
     def to_ray(self, values: Mapping[str, Any]) -> Any:
         value = values[self.name]
+        if isinstance(self.parameter, Mixture):
+            return Weights(value)
         if self.step is None:
             return value
         if isinstance(self.step, int):

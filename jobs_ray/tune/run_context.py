@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 import weakref
 from contextvars import ContextVar
+from typing import Any
 
 from ray.tune import Callback
 from ray.tune.constants import RAY_TUNE_CALLBACKS_ENV_VAR
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.utils import log
 
 _CALLBACK_PATH = "jobs_ray.tune.callback.JoBSCallback"
 
@@ -33,6 +35,7 @@ class RunContext:
         self.num_samples: int | None = None
         self.metric: str | None = None
         self.mode: str | None = None
+        self.verbosity: int | None = None  # of RunConfig; None: not known
 
     @property
     def searcher(self) -> Searcher | None:
@@ -78,6 +81,22 @@ def scheduler_joins(scheduler: TrialScheduler, metric: str | None, mode: str | N
     run._scheduler = weakref.ref(scheduler)
     run.metric, run.mode, run.num_samples = metric, mode, num_samples
     summon_callback()
+
+
+def join_callbacks(tune_controller: Any) -> None:
+    """What only the list of the run's callbacks tells, and it is no public one: without it nothing is changed.
+
+    How much the user wants to read is known to Ray's reporter. And Ray appends a summoned callback to the user's own:
+    it goes to the front, so that an MLflow or W&B logger among them finds `jobs/*` in each result.
+    """
+    run = _current.get()
+    if run is None or run.verbosity is not None:
+        return
+    callbacks = getattr(getattr(tune_controller, "_callbacks", None), "_callbacks", None)
+    callbacks = callbacks if isinstance(callbacks, list) else []
+    callbacks.sort(key=lambda callback: callback is not run.callback)
+    found = [callback.verbosity for callback in callbacks if isinstance(getattr(callback, "verbosity", None), int)]
+    run.verbosity = int(found[0]) if found else int(log.verbosity)  # RAY_AIR_NEW_OUTPUT=0 has no such reporter
 
 
 def callback_joins(callback: Callback) -> RunContext | None:

@@ -35,6 +35,7 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Refuses what cannot work, before the first trial trains."""
         find_searcher(tune_controller)
+        run_context.join_callbacks(tune_controller)
         preflight.refuse_reused_function_actors(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from jobs_ray.tune.failures import Failures
 from jobs_ray.tune.pulse import PATIENCE, Pulse, mark_of
 from jobs_ray.tune.result_reader import TIMELESS, TRAINING_ITERATION, Reader, Resume
 from jobs_ray.tune.settings import Replaced, Settings
+from jobs_ray.tune.weights import plain
 
 logger = logging.getLogger(__name__)
 
@@ -221,11 +222,11 @@ class Session:
     def recommendation(self) -> Recommendation | None:
         """What to train; None while nothing was observed."""
         found = self.core.recommendation()
-        return found and dataclasses.replace(found, config=self.space.ray_config(found.config))
+        return found and dataclasses.replace(found, config=plain(self.space.ray_config(found.config)))
 
     def report(self) -> dict[str, Any]:
         """The optimiser's summary with the configurations as the trainable got them."""
         summary = self.core.summary()
         for row in [*summary["trials"], *filter(None, [summary.get("recommendation")])]:
-            row["config"] = self.space.ray_config(row["config"])
+            row["config"] = plain(self.space.ray_config(row["config"]))
         return summary

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
+import io
 import json
 import math
 import os
@@ -25,9 +27,15 @@ import ray
 from ray import tune
 
 from jobs_ray import JoBSScheduler, JoBSSearcher, ScalingLawPredictor, cli, mixture, recommend
-from jobs_ray.report.collect import Report, collect
-from jobs_ray.report.html import figures, write_html
-from jobs_ray.report.tables import text
+from jobs_ray.report import export, sensitivity
+from jobs_ray.report.answer import answer
+from jobs_ray.report.collect import collect
+from jobs_ray.report.experiment import Report
+from jobs_ray.report.figures import figures
+from jobs_ray.report.figures_trials import calibration_sentence
+from jobs_ray.report.page import write_html
+from jobs_ray.report.predictions import Predicted
+from jobs_ray.report.tables import decimals, text
 from jobs_ray.trials import TrialStatus
 from jobs_ray.tune.results import load_session
 
@@ -84,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Expe
             ),
             run_config=tune.RunConfig(name="run", storage_path=str(tmp_path_factory.mktemp("exp")), verbose=0),
         ).fit()
-        return Experiment(Path(results.experiment_path), searcher.report())
+        return Experiment(Path(results.experiment_path), searcher.report() if searcher else {})
 
     yield fit
     if mine:
@@ -198,7 +206,7 @@ def test_in_a_new_process_with_a_page(searched: Experiment, report: Report, tmp_
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == f"{text(report)}\n\nFigures: {page}\n"
     html = page.read_text(encoding="utf-8")
-    assert html.count('class="plotly-graph-div"') == 4
+    assert html.count('class="plotly-graph-div"') == len(figures(report))
     outside_scripts = re.sub(r"<script.*?</script>", "", html, flags=re.S)
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", html[: html.index("<script")] + outside_scripts)
     assert not re.search(r"<script[^>]+src=", html)  # nothing is loaded: it works offline
@@ -218,32 +226,57 @@ def test_a_closed_pipe_is_no_error_and_leaves_the_page(searched: Experiment, tmp
 
 
 def test_figures_show_the_trials(report: Report) -> None:
-    shown = {title: figure for title, _, figure in figures(report)}
+    shown = {found.name: found.figure for found in figures(report)}
     assert list(shown) == [
-        "Learning curves by phase",
-        "Predicted and confirmed finals",
-        "Budget spent and best confirmed",
-        "Mixture of the trials",
+        *("curves", "predictions", "importance", "interaction", "parameters", "parallel", "mixtures"),
+        *("progress", "budget", "time"),
     ]
-    curves, calibration, progress, mixtures = shown.values()
-    points = sum(y is not None for trace in curves.data if trace.name != "final" for y in trace.y)
+    curves, calibration, progress, mixtures = (shown[n] for n in ("curves", "predictions", "progress", "mixtures"))
+    drawn = [trace for trace in curves.data if trace.name != "final" and not trace.name.startswith("predicted")]
+    points = sum(y is not None for trace in drawn for y in trace.y)
     assert points == sum(len(row.curve) for row in report.trials)
+    means = sorted(row.predicted.mean for row in report.best_first() if row.final is None and row.predicted)
+    predicted = [trace for trace in curves.data if trace.name.startswith("predicted")]
+    assert sorted(y for trace in predicted for y in trace.y) == means
     finals = sorted(row.final for row in report.trials if row.final is not None)
-    assert sorted(x for trace in calibration.data[1:] for x in trace.x) == finals
-    assert all(high > 0 for trace in calibration.data[1:] for high in trace.error_y.array)
+    phases = [trace for trace in calibration.data if trace.name in ("learn", "search", "confirm")]
+    assert sorted(x for trace in phases for x in trace.x) == finals
+    assert all(high > 0 for trace in phases for high in trace.error_y.array)
+    assert calibration.layout.xaxis.range == calibration.layout.yaxis.range
+    assert calibration.layout.yaxis.scaleanchor == "x"
+    cost = sum(x for trace in shown["budget"].data for x in trace.x)
+    assert cost == pytest.approx(report.budget["spent"])
+    assert len(shown["time"].data) == 3
+    assert sum(len(trace.y) for trace in shown["time"].data) == sum(row.ended is not None for row in report.trials)
     best = progress.data[0]
     assert list(best.y) == sorted(best.y, reverse=True)
     assert best.y[-1] == finals[0]
     assert best.x[-1] == pytest.approx(report.budget["spent"])
     heights = np.sum([trace.y for trace in mixtures.data], axis=0)
     assert [trace.name for trace in mixtures.data] == list(SHARES)
-    assert heights == pytest.approx(np.ones(len(report.best_first())))
+    assert heights == pytest.approx(np.ones(len(report.best_first())), abs=2e-3)  # shown to a thousandth
+    lines = shown["parallel"].data[0]
+    assert [axis.label for axis in lines.dimensions] == [*SHARES, "lr", "loss"]
+    assert lines.dimensions[-1]["values"] == tuple(row.estimate for row in report.best_first())
 
 
 def test_a_page_escapes_what_users_write(report: Report, tmp_path: Path) -> None:
-    odd = dataclasses.replace(report, metric="<script>loss</script>")
+    evil = "<script>x</script>"
+    rows = tuple(
+        dataclasses.replace(
+            row, trial_id=row.trial_id + evil, reason=row.reason and evil, config={**row.config, evil: evil}
+        )
+        for row in report.trials
+    )
+    found = report.recommendation
+    assert found is not None
+    best = dataclasses.replace(found, trial_id=found.trial_id + evil, config={**found.config, evil: evil})
+    odd = dataclasses.replace(
+        report, metric=evil, time_attr=evil, folder=evil, trials=rows, recommendation=best, searched=frozenset({evil})
+    )
     html = write_html(odd, tmp_path / "odd.html").read_text(encoding="utf-8")
-    assert "<script>loss" not in html
+    assert evil not in html
+    assert html.count("&lt;script&gt;x") > 2 * len(rows)
 
 
 def test_nothing_confirmed_yet(run: Callable[..., Experiment]) -> None:
@@ -258,7 +291,7 @@ def test_nothing_confirmed_yet(run: Callable[..., Experiment]) -> None:
     assert sentence in " ".join(printed.split())
     assert "+-" not in printed
     assert "None yet: it learns from three full runs or more, there are 0." in printed
-    assert [title for title, _, _ in figures(found)] == ["Learning curves by phase"]
+    assert [figure.name for figure in figures(found)] == ["curves", "budget", "time"]
 
 
 def test_maximised_and_without_a_scheduler(run: Callable[..., Experiment]) -> None:
@@ -272,8 +305,128 @@ def test_maximised_and_without_a_scheduler(run: Callable[..., Experiment]) -> No
     assert "accuracy, maximised" in printed
     assert "Every trial ran to its own end" in printed
     assert all(row.predicted and 0 < row.predicted.mean < 1 for row in found.trials)
-    best = next(figure for title, _, figure in figures(found) if title.startswith("Budget")).data[0]
+    best = next(shown.figure for shown in figures(found) if shown.name == "progress").data[0]
     assert list(best.y) == sorted(best.y)
+
+
+def test_a_missed_prediction_is_named(report: Report) -> None:
+    rows = [row for row in report.trials if row.final is not None and row.predicted is not None]
+    first, final = rows[0], rows[0].final
+    assert final is not None
+    missed = dataclasses.replace(first, predicted=Predicted(final - 0.6, 0.06, final - 0.7, final - 0.5))
+    others = [dataclasses.replace(r, predicted=Predicted(r.final or 0, 1, -9, 9)) for r in rows[1:]]
+    said = calibration_sentence(report, [missed, *others])
+    assert said.startswith(f"1 of {len(rows)} finals lie outside")
+    assert f"trial {first.trial_id} was predicted" in said
+    assert "6.0 times the half width" in said
+    assert calibration_sentence(report, others).startswith("0 of")
+
+
+def test_the_answer_says_what_was_gained_over_what(report: Report) -> None:
+    show = decimals(report)
+    found = answer(report, show)
+    assert found is not None
+    assert sum(found.mixtures["mixture"].values()) == pytest.approx(1, abs=2e-3)
+    assert set(found.settings) == {"lr"}
+    assert found.fixed == {"fixed": "constant"}
+    assert report.default  # the first of points_to_evaluate, which fails at its second report
+    learn = next(row for row in report.trials if row.phase == "learn" and row.final is not None)
+    assert report.recommendation is not None
+    gain = (learn.final or 0.0) - report.recommendation.mean
+    better = answer(dataclasses.replace(report, default=(learn.trial_id,)), show)
+    assert better is not None
+    said = dict(better.facts)["gain over the default"]
+    assert said.startswith("none" if gain == 0 else f"{show(gain)} better")
+    silent = tuple(dataclasses.replace(row, predicted=None) for row in report.trials)
+    unknown = answer(dataclasses.replace(report, trials=silent), show)
+    assert unknown is not None
+    assert dict(unknown.facts)["gain over the default"].startswith("not known")
+    tiny = {**report.recommendation.config, "mixture": {"code": 1 - 2e-9, "prose": 1e-9, "maths": 1e-9}}
+    small = dataclasses.replace(report, recommendation=dataclasses.replace(report.recommendation, config=tiny))
+    assert (answer(small, show) or found).mixtures["mixture"] == {"code": 1 - 2e-9, "prose": 0.0, "maths": 0.0}
+
+
+def test_sensitivity_finds_what_the_value_depends_on(report: Report) -> None:
+    """Of a value that is known everywhere: the best lr is another one for every share of code."""
+    space = report.space
+    assert space is not None
+    X = space.sample(60, np.random.default_rng(0))
+    first = {block.name: block.columns.start for block in space.blocks}
+    values = (X[:, first["lr"]] - 0.2 - 0.6 * X[:, first["mixture"]]) ** 2
+    rows = tuple(
+        dataclasses.replace(report.trials[0], trial_id=str(i), x=tuple(x), final=float(v), superseded=False)
+        for i, (x, v) in enumerate(zip(X, values, strict=True))
+    )
+    made = dataclasses.replace(report, trials=rows)
+    surface = sensitivity.fit(made)
+    assert surface is not None
+    effects = {effect.name: effect for effect in sensitivity.effects(space, surface)}
+    assert set(effects) == {"mixture", "lr"}
+    assert effects["lr"].total > effects["mixture"].total > 0.1
+    assert all(effect.alone < effect.total for effect in effects.values())
+    found = sensitivity.strongest_interaction(made, surface)
+    assert found is not None
+    assert (found.domain, found.parameter) == ("code", "lr")
+    assert found.best[0] < found.best[-1]  # more code, larger rate
+
+
+def test_files_for_other_programs(searched: Experiment, report: Report, tmp_path: Path) -> None:
+    out = {name: tmp_path / f"trials.{name}" for name in ("csv", "json")}
+    assert cli.main(["report", str(searched.folder), "--csv", str(out["csv"]), "--json", str(out["json"])]) == 0
+    with out["csv"].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial_id"] for row in rows] == [row.trial_id for row in report.trials]
+    assert [float(row["config/lr"]) for row in rows] == [row.config["lr"] for row in report.trials]
+    assert [row["final"] for row in rows] == ["" if row.final is None else repr(row.final) for row in report.trials]
+    data = json.loads(out["json"].read_text())
+    assert report.recommendation is not None
+    assert data["recommendation"]["config"] == report.recommendation.config
+    assert [len(trial["curve"]) for trial in data["trials"]] == [len(row.curve) for row in report.trials]
+
+
+def test_no_cell_is_a_formula(report: Report) -> None:
+    evil = ["=cmd|'/c calc'!A1", "+1", "-1+1", "@sum(a1)", "\t=1", "\r=1"]
+    row = dataclasses.replace(report.trials[0], config={f"={i}": text for i, text in enumerate(evil)}, reason="=1+1")
+    file = io.StringIO()
+    export.write_csv(dataclasses.replace(report, trials=(row,)), file)
+    cells = [cell for line in csv.reader(io.StringIO(file.getvalue(), newline="")) for cell in line]
+    assert sum(cell.startswith("'") for cell in cells) == 4 + 1
+    assert not any(cell.startswith(("=", "+", "@", "-1+", "\t", "\r")) for cell in cells)
+    assert len(file.getvalue().splitlines()) == 2
+
+
+def test_another_searchers_folder_is_called_that(
+    run: Callable[..., Experiment], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(None, tune.schedulers.ASHAScheduler(max_t=MAX_T, grace_period=2), num_samples=10).folder
+    found = collect(folder)
+    assert found.searcher == "Ray Tune's random or grid search"
+    assert (found.metric, found.mode) == ("loss", "min")
+    assert found.mixtures == ("mixture",)
+    assert {row.status for row in found.trials} <= {TrialStatus.COMPLETED, TrialStatus.STOPPED}
+    finals = [row.final for row in found.trials if row.final is not None]
+    assert 1 <= len(finals) < 10
+    assert found.best_first()[0].final == min(finals)
+    assert {"curves", "parameters", "progress", "budget", "time"} <= {figure.name for figure in figures(found)}
+    assert cli.main(["report", str(folder), "--html", str(tmp_path / "x.html")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Experiment by Ray Tune's random or grid search (no JoBSSearcher took part)" in out
+    assert "The best trial that trained to the end" in out
+    assert "JoBS report" not in out
+
+
+def test_experiments_are_compared(
+    searched: Experiment, run: Callable[..., Experiment], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = run(JoBSSearcher(seed=0), metric="accuracy", mode="max", num_samples=2).folder
+    page = tmp_path / "both.html"
+    assert cli.main(["report", str(searched.folder), str(other), "--html", str(page)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Not comparable: metrics differ (accuracy, loss)." in out
+    assert searched.folder.parent.name in out  # both are called "run": as much of the path as tells them apart
+    assert page.read_text().count('class="plotly-graph-div"') == 1
+    assert cli.main(["report", str(searched.folder), str(other), "--csv", "-"]) == 2
+    assert "one experiment" in capsys.readouterr().err
 
 
 def _empty(folder: Path, state: Path) -> None:

@@ -1,0 +1,99 @@
+"""Every figure that there is data for, with a sentence that says how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jobs_ray.report import figures_space, figures_trials, sensitivity
+from jobs_ray.report.experiment import Report
+from jobs_ray.report.figure_style import at
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plotly `figure`; `name`: of its file and its place in the page."""
+
+    name: str
+    title: str
+    note: str
+    figure: Any
+
+
+def figures(report: Report) -> list[Figure]:
+    """In the order of the page: what was trained, how far it can be believed, what it depends on, what it cost."""
+    return [*_trials(report), *_space(report), *_cost(report)]
+
+
+def _trials(report: Report) -> list[Figure]:
+    found = []
+    if any(row.curve for row in report.trials):
+        note = "One line a trial; diamonds are finals of full runs."
+        if any(row.predicted is not None and row.final is None for row in report.trials):
+            note += " On the right: what the short runs are predicted to reach, with 90 % intervals."
+        title = "Learning curves by phase" if report.ours else "Learning curves"
+        found.append(Figure("curves", title, note, figures_trials.curves(report)))
+    pairs = [row for row in report.trials if row.final is not None and row.predicted is not None]
+    if pairs and report.plan:
+        note = (
+            f"Each full run as predicted from its reports up to {report.time_attr} = {report.plan['short_t']:g}, by a "
+            "predictor that has not seen it, with its 90 % interval; on the line the prediction is right. "
+            + figures_trials.calibration_sentence(report, pairs)
+        )
+        figure = figures_trials.calibration(report, pairs)
+        found.append(Figure("predictions", "Predicted and confirmed finals", note, figure))
+    return found
+
+
+def _space(report: Report) -> list[Figure]:
+    found: list[Figure] = []
+    surface = sensitivity.fit(report)
+    effects = sensitivity.effects(report.space, surface) if surface and report.space is not None else []
+    rows = sensitivity.known(report)
+    if effects:
+        note = (
+            f"By a Gaussian process over {len(rows)} configurations: how much of the variance of {report.metric} over "
+            "the whole search space goes back to each parameter (Sobol indices). Few configurations tell little."
+        )
+        found.append(Figure("importance", "What the value depends on", note, figures_space.importance(effects)))
+    if surface and effects and (strongest := sensitivity.strongest_interaction(report, surface)):
+        note = (
+            f"Data and model hang together most in the weight of {strongest.domain} and {strongest.parameter}. Colour: "
+            f"{report.metric} by the same Gaussian process, all else as in the best configuration. Where the line "
+            "bends, the best setting is another one for another mixture."
+        )
+        figure = figures_space.interaction(report, strongest)
+        found.append(Figure("interaction", "Mixture and model together", note, figure))
+    if rows:
+        note = "Filled: confirmed by a full run; open: predicted. " if report.ours else "Trials that ran to the end. "
+        figure = figures_space.against_parameters(report, effects)
+        note += "Most important first." if effects else ""
+        found.append(Figure("parameters", f"{report.metric} against each parameter", note, figure))
+    if len(rows) > 1:
+        note = "One line a configuration. Drag along an axis to keep only the lines that pass there."
+        found.append(Figure("parallel", "All parameters at once", note, figures_space.parallel(report)))
+    for name in report.mixtures:
+        best = [row for row in report.best_first() if isinstance(at(row.config, name), Mapping)]
+        if best:
+            note = f"Best first, by confirmed or predicted {report.metric}; * is a confirmed final."
+            title = "Mixture of the trials" + ("" if len(report.mixtures) == 1 else f": {name}")
+            number = "" if len(report.mixtures) == 1 else f"-{report.mixtures.index(name) + 1}"
+            found.append(Figure(f"mixtures{number}", title, note, figures_space.mixtures(report, name, best)))
+    return found
+
+
+def _cost(report: Report) -> list[Figure]:
+    found = []
+    if any(row.final is not None for row in report.trials):
+        note = "Trials in the order they were asked for, each charged for all it trained."
+        found.append(Figure("progress", "Budget spent and best confirmed", note, figures_trials.progress(report)))
+    if any(row.charged for row in report.trials):
+        note = "What each part of the search cost, and for how many trials." if report.ours else "What was trained."
+        found.append(
+            Figure("budget", "Budget by phase" if report.ours else "Budget", note, figures_trials.budget(report))
+        )
+    if report.wall_s is not None:
+        note = "From the start of each trial to its last report, as Ray's own state has it."
+        found.append(Figure("time", "Wall time", note, figures_trials.timeline(report)))
+    return found

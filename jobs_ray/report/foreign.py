@@ -1,0 +1,152 @@
+"""An experiment of another searcher (or of none) as a report, as far as Ray's files tell: curves, best, failures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jobs_ray.report import ray_folder
+from jobs_ray.report.experiment import Report, Row, varied
+from jobs_ray.report.inferred_space import encoded, infer_space
+from jobs_ray.space.base import is_number
+from jobs_ray.trials import TrialStatus
+
+if TYPE_CHECKING:
+    import pyarrow.fs
+
+_OURS = b'"format": "jobs-ray-searcher"'
+_HEAD = 200  # bytes of a searcher's state that name its format
+_MINIMISED = ("loss", "error", "perplexity", "nll", "mse", "mae", "rmse", "cost", "regret")
+_RAYS = ("time", "iterations", "timestamp", "pid", "training_iteration", "episodes", "timesteps", "warmup_time", "done")
+
+
+def is_foreign(filesystem: pyarrow.fs.FileSystem, folder: str) -> bool:
+    """Whether Ray wrote an experiment here in which no JoBSSearcher took part.
+
+    A searcher's state that is neither ours nor a pickle belongs to nobody: it is damaged, and not called another's.
+    """
+    import pyarrow.fs
+
+    files = [info for info in filesystem.get_file_info(pyarrow.fs.FileSelector(folder)) if info.is_file]
+    states = [info for info in files if info.base_name.startswith("searcher-state-")]
+    heads = []
+    for info in states:
+        if ray_folder.is_own(filesystem, folder, info):
+            with filesystem.open_input_stream(info.path) as stream:
+                heads.append(stream.read(_HEAD))
+    if any(_OURS in head for head in heads) or not all(head.startswith(b"\x80") for head in heads):
+        return False
+    return bool(ray_folder.read(filesystem, folder).trials)
+
+
+def collect_foreign(
+    filesystem: pyarrow.fs.FileSystem, folder: str, metric: str | None, mode: str | None, time_attr: str | None
+) -> Report:
+    """Costs in runs as long as the longest. Raises ValueError when nothing tells which metric to show, or its mode."""
+    experiment = ray_folder.located(filesystem, folder, ray_folder.read(filesystem, folder))
+    reported = {name: list(ray_folder.results(filesystem, trial)) for name, trial in experiment.trials.items()}
+    metric = metric or experiment.metric or _only_metric(reported)
+    mode, time_attr = mode or _mode_of(metric), time_attr or "training_iteration"
+    curves = {name: _curve(lines, metric, time_attr) for name, lines in reported.items()}
+    longest = max((t for curve in curves.values() for t, _ in curve), default=0.0)
+    configs = {name: trial.config for name, trial in experiment.trials.items()}
+    space, mixtures = infer_space(list(configs.values()))
+    rows = tuple(
+        _row(filesystem, trial, curves[name], longest, () if space is None else encoded(space, trial.config))
+        for name, trial in experiment.trials.items()
+    )
+    spent = sum(row.charged for row in rows)
+    return Report(
+        folder=folder,
+        metric=metric,
+        mode=mode,
+        time_attr=time_attr,
+        plan=None,
+        budget={"total": None, "spent": spent, "committed": 0.0, "by_phase": {}},
+        num_samples=None,
+        trials=rows,
+        quality=None,
+        left_out=None,
+        recommendation=None,
+        mixtures=mixtures,
+        searched=varied({} if space is None else {block.name: block for block in space.blocks}, configs.values()),
+        searcher=ray_folder.searcher_of(filesystem, folder),
+        space=space,
+    )
+
+
+def _row(
+    filesystem: pyarrow.fs.FileSystem,
+    trial: ray_folder.RayTrial,
+    curve: tuple[tuple[float, float], ...],
+    longest: float,
+    x: tuple[float, ...],
+) -> Row:
+    failed, running = trial.status == "ERROR", trial.status not in ("ERROR", "TERMINATED")
+    last = curve[-1][0] if curve else 0.0
+    full = bool(curve) and last >= longest and not failed and not running
+    ended = TrialStatus.COMPLETED if full else TrialStatus.STOPPED
+    return Row(
+        trial_id=trial.trial_id,
+        config=trial.config,
+        phase=None,
+        status=TrialStatus.FAILED if failed else TrialStatus.RUNNING if running else ended,
+        full=full,
+        last_t=last,
+        curve=curve,
+        failed_at=(),
+        final=curve[-1][1] if full else None,
+        predicted=None,
+        charged=last / longest if longest else 0.0,
+        promotes=None,
+        resumed=False,
+        superseded=False,
+        observed=False,
+        reason=ray_folder.last_error(filesystem, trial.folder) if failed else None,
+        x=x,
+        started=trial.started,
+        ended=trial.ended,
+    )
+
+
+def _curve(lines: list[Mapping[str, Any]], metric: str, time_attr: str) -> tuple[tuple[float, float], ...]:
+    """Increasing `(t, value)`; of two reports at one `t` the later one counts, as of a trial that was started anew."""
+    found: dict[float, float] = {}
+    for line in lines:
+        t: Any = line.get(time_attr)
+        value = _at(line, metric)
+        if is_number(t) and is_number(value) and float(t) > 0:
+            found[float(t)] = float(value)
+    return tuple(sorted(found.items()))
+
+
+def _at(line: Mapping[str, Any], key: str) -> Any:
+    """Ray nests what it writes: the metric `a/b` stands under `a`, then `b`."""
+    node: Any = line.get(key)
+    if node is None and "/" in key:
+        node = line
+        for part in key.split("/"):
+            node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _only_metric(reported: Mapping[str, list[Mapping[str, Any]]]) -> str:
+    keys = {
+        str(key)
+        for lines in reported.values()
+        for line in lines[-1:]
+        for key, value in line.items()
+        if is_number(value) and math.isfinite(value) and not str(key).startswith(_RAYS)
+    }
+    if len(keys) == 1:
+        return keys.pop()
+    names = ", ".join(sorted(keys)) or "none"
+    raise ValueError(
+        f"the experiment does not say which metric it optimised (numbers reported: {names}); give one: --metric NAME"
+    )
+
+
+def _mode_of(metric: str) -> str:
+    """Losses are minimised and accuracies maximised; whoever means it otherwise says so."""
+    return "min" if any(word in metric.lower() for word in _MINIMISED) else "max"
