@@ -39,7 +39,7 @@ from jobs_ray.report.tables import decimals, text
 from jobs_ray.trials import TrialStatus
 from jobs_ray.tune.results import load_session
 
-MAX_T, SHORT_T, BUDGET = 8, 2, 8
+MAX_T, SHORT_T, BUDGET = 8, 2, 14
 RAISES, DIVERGES = 0.0123, 0.0456  # learning rates that are given first
 SHARES = {"code": 0.2, "prose": 0.5, "maths": 0.3}
 
