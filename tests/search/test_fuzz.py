@@ -253,8 +253,12 @@ class Driver:
         limit = self.options["num_trials"]
         if limit is not None and len(self.shadows) >= limit:
             return
-        assert limit is None or self.options["budget"] is not None
         assert not self.running()
+        wanted = self.options["num_confirm"]
+        confirmed = [t for t in self.optimizer.trials.values() if t.phase == "confirm" and t.completed]
+        if limit is not None and wanted != "auto" and len(confirmed) >= wanted:
+            return  # what is left of the trials would be short runs that nothing may confirm
+        assert limit is None or self.options["budget"] is not None
         reported = [bool(self.optimizer.trials[name].curve.t) for name in self.shadows]
         if len(reported) >= 15 and not any(reported[-15:]):  # a broken trainable: nothing would ever be spent
             return
