@@ -64,7 +64,7 @@ def name_of(block: Block) -> str:
 
 def test_every_block_has_a_language_that_is_checked() -> None:
     assert len(BLOCKS) > 20
-    assert {block.language for block in BLOCKS} <= {"python", "sh", "bash", "yaml"}
+    assert {block.language for block in BLOCKS} <= {"python", "sh", "bash", "yaml", "bibtex"}
 
 
 def imported(tree: ast.Module) -> dict[str, Any]:
