@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
-.PHONY: test test-all soak check demo fuzz bench clean
+.PHONY: test test-all gpu soak check demo fuzz bench clean
 
 # A test of a real cluster may lose to a busy machine once (a process killed late, a heartbeat missed): those of tests/tune
 # and tests/lm are tried twice. The others have one try.
@@ -22,6 +22,10 @@ test: check
 test-all: $(STAMP)
 	$(PYTEST) --reruns 1 -m slow --ignore=tests/lm tests
 	$(PYTEST) --reruns 1 -m slow tests/lm
+
+# What only a machine with NVIDIA GPUs can tell; elsewhere every test is skipped, and says why.
+gpu: $(STAMP)
+	$(PYTEST) -m gpu tests/lm/test_gpu.py
 
 # 5,000 trials in one experiment.
 soak: $(STAMP)

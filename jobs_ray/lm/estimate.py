@@ -73,7 +73,7 @@ def _adapters(model: Any, lora: Any, layers: int) -> int:
     """Numbers in the adapters: r (inputs + outputs) of each module that is on."""
     on = {name for name, value in lora.items() if value is True} | set(lora.get("modules") or ())
     share = int(lora.get("num_layers", layers)) / layers
-    sizes = [
+    sizes: list[int] = [
         sum(module.weight.shape)
         for name, module in model.named_modules()
         if name.split(".")[-1] in on and getattr(module, "weight", None) is not None

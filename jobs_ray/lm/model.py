@@ -60,9 +60,12 @@ def lora_modules(model: Any) -> list[str]:
 
     Llama's names are not everybody's: gpt2 has c_attn, c_proj, c_fc; phi3 qkv_proj, o_proj, gate_up_proj, down_proj.
     """
+    import torch
+
     names: dict[str, None] = {}
     for name, module in model.named_modules():
-        if any(part.isdigit() for part in name.split(".")) and type(module).__name__ in ("Linear", "Conv1D"):
+        linear = isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"  # quantised ones too
+        if linear and any(part.isdigit() for part in name.split(".")):
             names[name.split(".")[-1]] = None
     found = list(names)
     return list(PAPERS_MODULES) if set(PAPERS_MODULES) <= set(found) else found
@@ -147,7 +150,7 @@ class ModelSource:
     def build(self, config: Mapping[str, Any], seed: int) -> Any:
         """A model as the trial's config says; new weights (fresh model, adapters) depend on `seed` alone."""
         import torch
-        from peft import get_peft_model
+        from peft import get_peft_model, prepare_model_for_kbit_training
 
         lora = config.get("lora")
         if config.get("model") and self.spec.config is None:
@@ -162,6 +165,9 @@ class ModelSource:
         else:
             self._adapted = None  # not two of them in memory
             base = self._load(config, frozen=True)
+            if "quantization_config" in self.spec.kwargs:
+                # norms and head to float32, as QLoRA does; checkpointing is TrainingArguments' to switch on
+                base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
         with _quiet_peft():
             names = lora_modules(base)
             made = lora_config(
@@ -184,6 +190,11 @@ class ModelSource:
             made = fresh_config(spec.config, config.get("model"), self.tokenizer)
             return AutoModelForCausalLM.from_config(made, dtype=dtype, **spec.kwargs)
         extra = dict(spec.kwargs)
+        if "quantization_config" in extra:
+            if not frozen:
+                raise TaskError("quantised weights cannot be trained themselves; give the space a 'lora' (QLoRA)")
+            # quantised weights are made on the device they stay on
+            extra["device_map"] = {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}
         if spec.gguf_file:
             extra["gguf_file"] = spec.gguf_file
         return AutoModelForCausalLM.from_pretrained(spec.name, revision=spec.revision, dtype=dtype, **extra)

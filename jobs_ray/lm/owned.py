@@ -78,9 +78,8 @@ _OF_MODEL: Mapping[str, str] = {
     "dtype": "Model.dtype",
     "torch_dtype": "Model.dtype",
     "device_map": "nothing: the trainer places the model",
-    "quantization_config": "nothing yet: adapters on quantised weights (QLoRA) are not supported",
-    "load_in_4bit": "nothing yet: adapters on quantised weights (QLoRA) are not supported",
-    "load_in_8bit": "nothing yet: adapters on quantised weights (QLoRA) are not supported",
+    "load_in_4bit": "quantization_config=BitsAndBytesConfig(...)",
+    "load_in_8bit": "quantization_config=BitsAndBytesConfig(...)",
 }
 
 
