@@ -88,7 +88,7 @@ def plan(task: lm.Task, arguments: argparse.Namespace) -> str:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from jobs_ray.lm.estimate import operations
-    from jobs_ray.lm.model import PAPERS_MODULES
+    from jobs_ray.lm.lora import PAPERS_MODULES
 
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(**LLAMA3_8B))

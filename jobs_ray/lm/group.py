@@ -16,7 +16,7 @@ from jobs_ray.lm.task import Task
 logger = logging.getLogger(__name__)
 
 
-def group_trainable(task: Task, scaling_config: Any) -> Callable[[dict[str, Any]], None]:
+def group_trainable(task: Task, scaling_config: Any, failure_config: Any = None) -> Callable[[dict[str, Any]], None]:
     """The function trainable of a task. It holds no CPU itself: the workers' placement group does."""
     from ray import tune
 
@@ -30,13 +30,13 @@ def group_trainable(task: Task, scaling_config: Any) -> Callable[[dict[str, Any]
                 "set TuneConfig(reuse_actors=False)"
             )
         used[:] = [trial]
-        run_group(task, scaling_config, config)
+        run_group(task, scaling_config, config, failure_config)
 
     # One byte of memory: Tune refuses an empty request, and a CPU held here would be one less for the workers.
     return tune.with_resources(lm_group, tune.PlacementGroupFactory([{"memory": 1}]))  # type: ignore[no-any-return]
 
 
-def run_group(task: Task, scaling_config: Any, config: dict[str, Any]) -> None:
+def run_group(task: Task, scaling_config: Any, config: dict[str, Any], failure_config: Any = None) -> None:
     """Train one trial. Reports arrive through TuneReportCallback; the checkpoint is registered with Tune at the
     end, by repeating the last report. Raises TrainingError with the first worker's reason."""
     from ray import train, tune
@@ -50,14 +50,14 @@ def run_group(task: Task, scaling_config: Any, config: dict[str, Any]) -> None:
     name = f"train-{tune.get_context().get_trial_id()}"
     trainer = TorchTrainer(
         worker,
-        train_loop_config={"task": task, "config": config},
+        train_loop_config={"task": task, "config": config, "name": name},
         scaling_config=scaling_config,
         run_config=train.RunConfig(
             name=name,
             storage_path=storage.experiment_fs_path,
             storage_filesystem=storage.storage_filesystem,
             checkpoint_config=train.CheckpointConfig(num_to_keep=1),
-            failure_config=train.FailureConfig(max_failures=0),
+            failure_config=failure_config or train.FailureConfig(max_failures=0),
             callbacks=[TuneReportCallback()],
         ),
     )
@@ -97,7 +97,9 @@ def worker(arguments: dict[str, Any]) -> None:
             restored = Path(before.to_directory(f"{scratch}/restored"))
             if can_go_on(restored):
                 config[task.resume_key] = str(restored)
-        train_one(config, Session(task), report, Path(scratch) / "run")
+        session = Session(task)
+        session.run_name = arguments["name"]
+        train_one(config, session, report, Path(scratch) / "run")
 
 
 def _delete_dir(filesystem: Any, path: str) -> None:

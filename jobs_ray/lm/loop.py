@@ -110,7 +110,8 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
     seed = task.seed_of(config)
     weights = weights_of(config.get("mixture"), list(task.domains))
     plan = MixturePlan(session.train, weights, task.max_steps * task.batch_size, seed=seed, unit=task.unit)
-    args = arguments(config, task, scratch)  # before the model: DeepSpeed's ZeRO-3 shards it as it is made
+    # before the model: DeepSpeed's ZeRO-3 shards it as it is made
+    args = arguments(config, task, scratch, session.run_name)
     start = time.perf_counter()
     model = session.models.build(config, seed)
     # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
@@ -128,8 +129,8 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
     )
 
 
-def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
-    """TrainingArguments: the schedule over the full run, no saving, evaluating or logging of its own."""
+def arguments(config: Mapping[str, Any], task: Task, scratch: Path, run_name: str | None = None) -> Any:
+    """TrainingArguments: the schedule over the full run, no saving, evaluating or (unless asked) logging of its own."""
     from dataclasses import fields
 
     import torch
@@ -145,6 +146,8 @@ def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
             f"batch_size={task.batch_size} is not a multiple of workers x accumulation = {world} x {task.accumulation}"
         )
     on_cpu = not torch.cuda.is_available()
+    if on_cpu and task.model.dtype == "float16":
+        raise TaskError("Model.dtype='float16' needs a GPU; on CPUs leave it at 'auto' (float32)")
     given: dict[str, Any] = {
         "output_dir": str(scratch),
         "max_steps": task.max_steps,
@@ -156,7 +159,9 @@ def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
         "lr_scheduler_type": task.schedule,
         "seed": task.seed_of(config),
         "data_seed": task.seed_of(config),
-        "bf16": bf16_available(),
+        "bf16": bf16_available() and task.model.dtype != "float16",
+        "fp16": task.model.dtype == "float16",
+        "run_name": run_name or scratch.name,
         "use_cpu": on_cpu,
         "dataloader_pin_memory": not on_cpu,
         "ddp_find_unused_parameters": False,

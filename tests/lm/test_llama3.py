@@ -13,7 +13,7 @@ import pytest
 
 from examples.llama3_nine_datasets import DATASETS, hub_rows
 from jobs_ray.lm import Accuracy, Domain, Model, Session, Task, TaskError, load, param_space, run
-from jobs_ray.lm.model import lora_config
+from jobs_ray.lm.lora import lora_config
 
 NAMES = tuple(DATASETS)
 

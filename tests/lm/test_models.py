@@ -12,7 +12,8 @@ import torch
 
 from jobs_ray.lm import Model, Session, Task, TaskError, load, loop, param_space, run
 from jobs_ray.lm.actor import actor_trainable
-from jobs_ray.lm.model import PAPERS_MODULES, bf16_available
+from jobs_ray.lm.lora import PAPERS_MODULES
+from jobs_ray.lm.model import bf16_available
 
 TINY = {"model_type": "llama", "num_hidden_layers": 2, "max_position_embeddings": 64, "tie_word_embeddings": True}
 SMALL = {
