@@ -91,6 +91,10 @@ def _let_go(trainer: Any) -> None:
     """
     import torch
 
+    if "wandb" in trainer.args.report_to:
+        import wandb
+
+        wandb.finish()  # else the next trial of this process would go on in this one's run
     trainer.accelerator.free_memory()
     handler = trainer.callback_handler
     handler.callbacks.clear()
@@ -117,7 +121,7 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
     # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
     model.config.use_cache = False
     built = time.perf_counter()
-    return MixtureTrainer(
+    trainer = MixtureTrainer(
         model=model,
         args=args,
         train_dataset=MixedRows(session.train, plan),
@@ -127,6 +131,20 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
         save=save,
         startup={**session.seconds, "model": built - start},
     )
+    _name_logs(trainer)
+    return trainer
+
+
+def _name_logs(trainer: Any) -> None:
+    """TensorBoard's files of each run in a folder of its own, and not beside the checkpoints, which are moved away."""
+    for callback in trainer.callback_handler.callbacks:
+        if type(callback).__name__ == "TensorBoardCallback":
+            if callback.logging_dir is None:
+                raise TaskError(
+                    "report_to='tensorboard' needs the environment variable TENSORBOARD_LOGGING_DIR (of the workers: "
+                    "set it where Ray is started): a folder for the logs of all runs"
+                )
+            callback.logging_dir = str(Path(callback.logging_dir) / trainer.args.run_name)
 
 
 def arguments(config: Mapping[str, Any], task: Task, scratch: Path, run_name: str | None = None) -> Any:

@@ -62,7 +62,6 @@ def test_arguments_of_from_pretrained(make_task: Callable[..., Task], base_dir: 
     assert load(tmp_path / "c", dtype=torch.bfloat16)[0].dtype == torch.bfloat16
     for kwargs, match in (
         ({"dtype": torch.float16}, "use Model.dtype"),
-        ({"attn_implementation": "flash_attention_2"}, "packed into a row apart"),
         ({"load_in_4bit": True}, "quantization_config=BitsAndBytesConfig"),
     ):
         with pytest.raises(TaskError, match=match):
