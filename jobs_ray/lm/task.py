@@ -102,7 +102,9 @@ class Task:
     max_steps: optimiser steps of a full run; the learning-rate schedule always spans them.
     eval_every: steps between reports. A report every few seconds is enough: each costs an evaluation.
     batch_size: rows (of `seq_len` tokens) an optimiser step, over all workers and accumulation steps.
-    unit: what mixture weights are shares of, "tokens", "loss_tokens" (only what is learned) or "examples".
+    unit: what mixture weights are shares of: "tokens", "loss_tokens" (only what is learned) or "examples". With
+        "tokens" little is learned of questions with short answers, with "loss_tokens" most of a run reads their
+        prompts; at equal steps the first was better (`mixing.py` has the numbers).
     max_epochs_per_domain: bounds the mixture in `param_space` so that no domain is repeated more often.
     eval_rows: a sample of at most so many rows of each target, the same for all trials. eval_batch_size: rows a pass;
         fewer where their logits would not fit (see `evaluation.py`).
