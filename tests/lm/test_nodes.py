@@ -75,7 +75,7 @@ def kill_one(cluster: Cluster, experiments: Path, killed: list[int]) -> None:
     """Kills a worker of the group once its trial has reported."""
     from ray.util.state import list_actors
 
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400  # on a busy machine a group takes minutes to start
     while time.monotonic() < deadline and not killed:
         time.sleep(1)
         if [f for f in experiments.glob("x/*/result.json") if f.stat().st_size > 0]:
