@@ -68,13 +68,14 @@ def run_group(task: Task, scaling_config: Any, config: dict[str, Any], failure_c
         reason = "; ".join(f"worker {rank}: {_short(f)}" for rank, f in sorted(failures.items()))
         raise TrainingError(reason or str(error)) from error
     if result.checkpoint is not None:
-        tune.report(dict(result.metrics or {}), checkpoint=result.checkpoint)
+        # not result.metrics, which are those of the checkpoint: of the best step, that is, and time would go back
+        tune.report(dict(result.return_value), checkpoint=result.checkpoint)
     # What Ray Train kept is now in the trial's own folder.
     _delete_dir(storage.storage_filesystem, f"{storage.experiment_fs_path}/{name}")
 
 
-def worker(arguments: dict[str, Any]) -> None:
-    """One worker of the group. Every rank reports, and gives its part of each checkpoint."""
+def worker(arguments: dict[str, Any]) -> dict[str, Any]:
+    """One worker of the group; returns its last report. Every rank reports, and gives its part of each checkpoint."""
     import transformers
     from ray import train
 
@@ -86,9 +87,12 @@ def worker(arguments: dict[str, Any]) -> None:
     task: Task = arguments["task"]
     config = dict(arguments["config"])
 
+    last: dict[str, Any] = {}
+
     def report(metrics: dict[str, Any], checkpoint: Path | None) -> None:
         # `done` would make Tune end the trial before the group has shut down, and leak its placement group.
         shown = {k: v for k, v in metrics.items() if k != "done"}
+        last.update(shown)
         train.report(shown, checkpoint=train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None)
 
     with tempfile.TemporaryDirectory(prefix="jobs-ray-") as scratch:
@@ -100,6 +104,7 @@ def worker(arguments: dict[str, Any]) -> None:
         session = Session(task)
         session.run_name = arguments["name"]
         train_one(config, session, report, Path(scratch) / "run")
+    return last
 
 
 def _delete_dir(filesystem: Any, path: str) -> None:
