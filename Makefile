@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
-.PHONY: test test-core test-tune test-lm test-all soak check demo fuzz bench clean
+.PHONY: test test-core test-tune test-lm test-all gpu soak check demo fuzz bench clean
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
@@ -31,6 +31,10 @@ test-core: $(STAMP)
 test-all: $(STAMP)
 	$(PYTEST) --reruns 1 -m slow --ignore=tests/lm tests
 	$(PYTEST) --reruns 1 -m slow tests/lm
+
+# What only a machine with NVIDIA GPUs can tell; elsewhere every test is skipped, and says why.
+gpu: $(STAMP)
+	$(PYTEST) -m gpu tests/lm/test_gpu.py
 
 # 5,000 trials in one experiment.
 soak: $(STAMP)

@@ -33,3 +33,37 @@ def has_gpus() -> bool:
     import ray
 
     return ray.is_initialized() and float(ray.cluster_resources().get("GPU", 0.0)) >= 1.0
+
+
+def totals() -> dict[str, float]:
+    """CPUs, GPUs and whatever else this driver's Ray has in all, on the nodes that live."""
+    import ray
+
+    return {name: float(amount) for name, amount in ray.cluster_resources().items()}
+
+
+def missing_on_nodes(paths: list[str], timeout_s: float = 60.0) -> dict[str, list[str]]:
+    """{address of a node: those of `paths` that it does not see}, of the nodes that miss any.
+
+    One task of no CPU on each living node. Raises ray.exceptions.GetTimeoutError when a node does not answer.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def absent(names: list[str]) -> list[str]:
+        from pathlib import Path
+
+        return [name for name in names if not Path(name).exists()]
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    look = ray.remote(num_cpus=0, max_retries=0)(absent)
+    asked = [
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(paths)
+        for node in nodes
+    ]
+    found = ray.get(asked, timeout=timeout_s)
+    return {
+        f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})": names
+        for node, names in zip(nodes, found, strict=True)
+        if names
+    }

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from jobs_ray.lm.checkpoints import PruneCheckpoints, run_config
     from jobs_ray.lm.domains import Domain
     from jobs_ray.lm.errors import DataError, TaskError, TrainingError
+    from jobs_ray.lm.estimate import memory_per_gpu
     from jobs_ray.lm.loop import run
     from jobs_ray.lm.mixing import MixturePlan
     from jobs_ray.lm.model import load
     from jobs_ray.lm.packing import prepare
     from jobs_ray.lm.report_to_tune import ReportToTune
+    from jobs_ray.lm.requirements import preflight
     from jobs_ray.lm.session import Session
     from jobs_ray.lm.space import param_space
     from jobs_ray.lm.task import Accuracy, LmEval, Model, Target, Task
@@ -36,7 +38,9 @@ __all__ = [
     "TaskError",
     "TrainingError",
     "load",
+    "memory_per_gpu",
     "param_space",
+    "preflight",
     "prepare",
     "run",
     "run_config",
@@ -51,6 +55,8 @@ __getattr__, __dir__ = lazy(
         "DataError": "errors",
         "TaskError": "errors",
         "TrainingError": "errors",
+        "memory_per_gpu": "estimate",
+        "preflight": "requirements",
         "run": "loop",
         "run_config": "checkpoints",
         "MixturePlan": "mixing",

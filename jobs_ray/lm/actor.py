@@ -138,6 +138,7 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
         if self._restore is not None:
             config[self.task.resume_key] = str(self._restore)
         kept = self._scratch / "kept"
+        self._session.run_name = self.trial_id
 
         def body(hand_over: Callable[[Any], None]) -> None:
             def report(metrics: dict[str, Any], checkpoint: Path | None) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobs_ray.lm import sources
+from jobs_ray.lm import formatting, sources, streams
 from jobs_ray.lm.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ class Domain:
     source: a `datasets` name (`"openai/gsm8k"`), a local file, folder or glob (parquet, JSONL, CSV, TSV, Arrow, text;
         also compressed: .gz, .zst, .bz2), a folder of `save_to_disk`, several files, a list of row dicts, or a loaded
         `Dataset` or `DatasetDict`. Of a folder every file is data, but README, LICENSE and hidden ones.
+    streaming: read only so many rows, one after the other, of a `datasets` name (which is then not downloaded whole) or
+        of an `IterableDataset`. They are kept in the task's cache: name a `revision` if the name's content may change.
     subset, split, revision: of a `datasets` name; `split` may be a slice such as `"train[:1000]"`, and names the part
         of a `DatasetDict`.
-    format: how a row becomes text; "auto" looks at the columns (see `formatting.FORMATS`).
+    format: how a row becomes text; "auto" looks at the columns (see `formatting.FORMATS`). Or a function of the row
+        that returns a text, or a row in one of these formats: `{"prompt": ..., "completion": ...}`,
+        `{"messages": [...]}`; an empty text leaves the row out. Its tokens are found again by its code.
     chat: True writes questions and prompt/completion rows as a user's and an assistant's turn, through the tokenizer's
         chat template, in training and in the accuracy metric; rows of "messages" always are.
     column: the text column of the "text" format. Prompt and completion columns: `prompt`, `completion`.
@@ -44,7 +49,8 @@ class Domain:
     subset: str | None = None
     split: str = "train"
     revision: str | None = None
-    format: str = "auto"
+    streaming: int | None = None
+    format: str | Callable[[Any], Any] = "auto"
     column: str = "text"
     prompt: str = "prompt"
     completion: str = "completion"
@@ -66,6 +72,8 @@ class Domain:
             raise DataError(f"part must be 'all', 'train' or 'held_out', got {self.part!r}")
         if self.max_examples is not None and self.max_examples < 1:
             raise DataError(f"max_examples must be at least 1, got {self.max_examples}")
+        if self.streaming is not None and self.streaming < 1:
+            raise DataError(f"streaming is the number of rows to read, at least 1, got {self.streaming}")
 
     def validation(self) -> Domain:
         """The held-out part of this domain, as a domain of its own."""
@@ -78,7 +86,8 @@ class Domain:
 
 def load(domain: Domain, cache: Path) -> Dataset:
     """The rows of the domain's part, in source order. Raises DataError naming the source."""
-    rows = sources.in_memory(domain.source, domain.split)
+    domain = settled(domain, cache)
+    rows = _from_stream(domain, cache) if domain.streaming else sources.in_memory(domain.source, domain.split)
     if rows is None:
         found = sources.find(domain.source)
         try:
@@ -92,7 +101,39 @@ def load(domain: Domain, cache: Path) -> Dataset:
             raise DataError(
                 f"cannot read {sources.shown(domain.source)} (split {domain.split!r}): {type(error).__name__}: {error}"
             ) from error
-    return _part(rows, domain)
+    rows = _part(rows, domain)
+    if callable(domain.format):
+        function = domain.format
+        file = cache.expanduser() / "formatted" / f"{fingerprint(domain, rows)}.arrow"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with sources.quiet():
+            rows = rows.map(
+                lambda columns: formatting.apply(function, columns),
+                batched=True,
+                remove_columns=rows.column_names,
+                cache_file_name=str(file),
+                new_fingerprint=file.stem,
+            )
+    return rows
+
+
+def settled(domain: Domain, cache: Path) -> Domain:
+    """The domain itself, or one of its rows as they were read, where its source is a stream without a name.
+
+    Such a stream is read in the user's process, once, and does not travel to the workers: reading it changes it.
+    """
+    if domain.streaming is None or isinstance(domain.source, str):
+        return domain
+    stream = streams.opened(domain.source, domain.subset, domain.split, domain.revision)
+    folder = streams.kept_by_content(stream, domain.streaming, cache.expanduser() / "streams")
+    return replace(domain, source=str(folder), streaming=None)
+
+
+def kind_of(domain: Domain, rows: Dataset) -> str:
+    """The format of loaded rows: a name of `formatting.FORMATS`. Raises DataError when none fits."""
+    if isinstance(domain.format, str) and domain.format != "auto":
+        return domain.format
+    return formatting.detect(rows[0], column=domain.column, prompt=domain.prompt, completion=domain.completion)
 
 
 def fingerprint(domain: Domain, rows: Dataset | None = None) -> str:
@@ -109,8 +150,12 @@ def fingerprint(domain: Domain, rows: Dataset | None = None) -> str:
     }  # fmt: skip
     if domain.chat:
         how["chat"] = True
+    if callable(domain.format):
+        how["format"] = formatting.function_key(domain.format)
     source = domain.source
-    if sources.is_rows(source):
+    if domain.streaming:
+        how["content"] = _stream_key(domain)
+    elif sources.is_rows(source):
         how["content"] = hashlib.sha256(json.dumps(list(source), sort_keys=True).encode()).hexdigest()
     elif (data := sources.in_memory(source, domain.split)) is not None:
         how["content"] = data._fingerprint
@@ -123,9 +168,25 @@ def fingerprint(domain: Domain, rows: Dataset | None = None) -> str:
 
 def is_hub_name(domain: Domain) -> bool:
     """Whether the content is only known after asking `datasets`."""
-    if sources.is_rows(domain.source) or sources.in_memory(domain.source, domain.split) is not None:
+    if domain.streaming or sources.is_rows(domain.source):
+        return False
+    if sources.in_memory(domain.source, domain.split) is not None:
         return False
     return sources.find(domain.source) is None
+
+
+def _from_stream(domain: Domain, cache: Path) -> Dataset:
+    from datasets import load_from_disk
+
+    assert domain.streaming is not None
+    stream = streams.opened(domain.source, domain.subset, domain.split, domain.revision)
+    folder = streams.kept(stream, domain.streaming, cache.expanduser() / "streams" / _stream_key(domain))
+    return load_from_disk(str(folder))
+
+
+def _stream_key(domain: Domain) -> str:
+    said = json.dumps([domain.source, domain.subset, domain.split, domain.revision, domain.streaming])
+    return hashlib.sha256(said.encode()).hexdigest()[:24]
 
 
 def _from_hub(domain: Domain) -> Dataset:

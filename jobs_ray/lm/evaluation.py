@@ -7,14 +7,15 @@ they are turned into float32 `LOSS_TOKENS` at a time, only where there is a loss
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from jobs_ray.lm.layouts import IGNORE
 from jobs_ray.lm.mixing import collate
 from jobs_ray.lm.packing import PackedRows
+from jobs_ray.lm.tokens import IGNORE
 
 LOGITS_BYTES = 1 << 29
 LOSS_TOKENS = 1024
@@ -42,7 +43,14 @@ def pass_size(model: Any, wanted: int, seq_len: int) -> int:
 
 
 def loss_sums(
-    model: Any, rows: PackedRows, chosen: list[int], size: int, *, rank: int = 0, ranks: int = 1
+    model: Any,
+    rows: PackedRows,
+    chosen: list[int],
+    size: int,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    collate: Callable[[list[Any]], dict[str, Any]] = collate,
 ) -> torch.Tensor:
     """(summed loss, tokens with loss) of this rank's every `ranks`-th chosen row, as a float64 pair on the CPU.
 
@@ -54,19 +62,19 @@ def loss_sums(
     most = -(-len(chosen) // ranks)
     for start in range(0, most, size):
         places = [place * ranks + rank for place in range(start, min(start + size, most))]
-        batch = collate([rows[chosen[min(place, len(chosen) - 1)]] for place in places])
+        some = [rows[chosen[min(place, len(chosen) - 1)]] for place in places]
         for at, place in enumerate(places):
             if place >= len(chosen):
-                batch["labels"][at] = IGNORE
-        batch = {name: value.to(device) for name, value in batch.items()}
+                some[at] = {**some[at], "labels": np.full_like(some[at]["input_ids"], IGNORE)}
+        batch = {n: v.to(device) if isinstance(v, torch.Tensor) else v for n, v in collate(some).items()}
         labels = batch.pop("labels")[:, 1:]
         logits = model(**batch, use_cache=False).logits[:, :-1]
         for row, label in zip(logits, labels, strict=True):
-            for some, wanted in zip(row.split(LOSS_TOKENS), label.split(LOSS_TOKENS), strict=True):
+            for part, wanted in zip(row.split(LOSS_TOKENS), label.split(LOSS_TOKENS), strict=True):
                 kept = wanted != IGNORE
                 # the sum over none is 0, and every rank and row does the same
-                loss = torch.nn.functional.cross_entropy(some[kept].float(), wanted[kept], reduction="sum")
+                loss = torch.nn.functional.cross_entropy(part[kept].float(), wanted[kept], reduction="sum")
                 sums[0] += loss.to(sums)
                 sums[1] += kept.sum()
-        del logits, row, some
+        del logits, row, part
     return sums.cpu()

@@ -6,17 +6,25 @@ formats also give the `Question` behind a row, which the accuracy metric asks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any
 
 from jobs_ray.lm.chat import Segments, as_chat, chat_segments, completion_segments, question_of, turns_of
 from jobs_ray.lm.errors import DataError
+from jobs_ray.lm.instructions import alpaca, sharegpt
 from jobs_ray.lm.questions import QUESTIONS, Question, Row
 
-FORMATS = ("auto", "text", "chat", "prompt_completion", "conversational", "wikitext", *QUESTIONS)
+FORMATS = (
+    "auto", "text", "chat", "sharegpt", "alpaca", "prompt_completion", "conversational", "wikitext", *QUESTIONS
+)  # fmt: skip
+TURNS = ("chat", "sharegpt", "conversational")  # written by the chat template, where there is one
 # Which columns tell a format, the most particular first.
 _COLUMNS: tuple[tuple[str, frozenset[str]], ...] = (
     ("chat", frozenset({"messages"})),
+    ("sharegpt", frozenset({"conversations"})),
+    ("alpaca", frozenset({"instruction", "output"})),
     ("sciq", frozenset({"question", "correct_answer", "distractor1"})),
     ("hellaswag", frozenset({"ctx", "endings", "label"})),
     ("truthfulqa", frozenset({"question", "best_answer"})),
@@ -44,7 +52,7 @@ def detect(row: Row, *, column: str, prompt: str, completion: str) -> str:
         return "text"
     raise DataError(
         f"no format fits the columns {sorted(names)}; set format to one of {', '.join(FORMATS[1:])} "
-        "and column, or prompt and completion, to the columns that hold the text"
+        "and column, or prompt and completion, to the columns that hold the text, or format to a function of the row"
     )
 
 
@@ -57,11 +65,13 @@ def segments_of(
             text = row[column]
             return [(text, True)] if text and text.strip() else []
         if kind == "chat":
-            return chat_segments(row["messages"], tokenizer, row.get("tools"))
+            return chat_segments(row["messages"] or (), tokenizer, row.get("tools"))
+        if kind == "sharegpt":
+            return chat_segments(sharegpt(row), tokenizer)
         if kind == "conversational":
             return completion_segments(row[prompt], row[completion], tokenizer, row.get("tools"))
-        if kind == "prompt_completion":
-            asked, answer = row[prompt] or "", row[completion]
+        if kind in ("prompt_completion", "alpaca"):
+            asked, answer = alpaca(row, chat=chat) if kind == "alpaca" else (row[prompt] or "", row[completion])
             if not answer:
                 return []
             return turns_of(asked, answer, tokenizer) if chat else [(asked, False), (answer, True)]
@@ -78,10 +88,13 @@ def asked_of(row: Row, kind: str, *, prompt: str, completion: str, tokenizer: An
     try:
         if kind == "chat":
             return question_of(row["messages"], tokenizer)
+        if kind == "sharegpt":
+            return question_of(sharegpt(row), tokenizer)
         if kind == "conversational":
             return question_of([*row[prompt], *row[completion]], tokenizer)
-        if kind == "prompt_completion":
-            question = Question(row[prompt], row[completion], (), (row[completion].strip(),))
+        if kind in ("prompt_completion", "alpaca"):
+            asked, answer = alpaca(row, chat=chat) if kind == "alpaca" else (row[prompt], row[completion])
+            question = Question(asked, answer, (), (answer.strip(),))
         elif kind in QUESTIONS:
             question = QUESTIONS[kind](row)
         else:
@@ -89,6 +102,39 @@ def asked_of(row: Row, kind: str, *, prompt: str, completion: str, tokenizer: An
         return as_chat(question, tokenizer) if chat else question
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise _misfit(row, kind, error) from error
+
+
+def apply(function: Callable[[Row], Any], columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """What `Domain.format` makes of a batch of rows, as columns. Raises DataError for anything but rows alike."""
+    made: list[Mapping[str, Any]] = []
+    for values in zip(*columns.values(), strict=True):
+        row = function(dict(zip(columns, values, strict=True)))
+        row = {"text": row} if isinstance(row, str) else row
+        if not isinstance(row, Mapping) or (made and set(row) != set(made[0])):
+            raise DataError(
+                f"a function as format must return a text, or a row with the same columns each time; got {row!r:.200}. "
+                "An empty text leaves a row out"
+            )
+        made.append(row)
+    return {name: [row[name] for row in made] for name in made[0]}
+
+
+def function_key(function: Callable[[Row], Any]) -> str:
+    """Key of a function's code, defaults and closure; not of what it reads from elsewhere."""
+    from datasets.fingerprint import Hasher
+
+    code = getattr(function, "__code__", None)
+    if code is None:  # an object that can be called
+        return str(Hasher.hash(function))
+    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    inner = [function_key(value) if hasattr(value, "__code__") else str(Hasher.hash(value)) for value in held]
+    defaults = [getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)]
+    return hashlib.sha256(repr([_code_parts(code), inner, Hasher.hash(defaults)]).encode()).hexdigest()[:24]
+
+
+def _code_parts(code: CodeType) -> list[Any]:
+    constants = [_code_parts(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
 
 
 def _misfit(row: Row, kind: str, error: Exception) -> DataError:

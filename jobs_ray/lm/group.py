@@ -16,7 +16,7 @@ from jobs_ray.lm.task import Task
 logger = logging.getLogger(__name__)
 
 
-def group_trainable(task: Task, scaling_config: Any) -> Callable[[dict[str, Any]], None]:
+def group_trainable(task: Task, scaling_config: Any, failure_config: Any = None) -> Callable[[dict[str, Any]], None]:
     """The function trainable of a task. It holds no CPU itself: the workers' placement group does."""
     from ray import tune
 
@@ -30,13 +30,13 @@ def group_trainable(task: Task, scaling_config: Any) -> Callable[[dict[str, Any]
                 "set TuneConfig(reuse_actors=False)"
             )
         used[:] = [trial]
-        run_group(task, scaling_config, config)
+        run_group(task, scaling_config, config, failure_config)
 
     # One byte of memory: Tune refuses an empty request, and a CPU held here would be one less for the workers.
     return tune.with_resources(lm_group, tune.PlacementGroupFactory([{"memory": 1}]))  # type: ignore[no-any-return]
 
 
-def run_group(task: Task, scaling_config: Any, config: dict[str, Any]) -> None:
+def run_group(task: Task, scaling_config: Any, config: dict[str, Any], failure_config: Any = None) -> None:
     """Train one trial. Reports arrive through TuneReportCallback; the checkpoint is registered with Tune at the
     end, by repeating the last report. Raises TrainingError with the first worker's reason."""
     from ray import train, tune
@@ -50,14 +50,14 @@ def run_group(task: Task, scaling_config: Any, config: dict[str, Any]) -> None:
     name = f"train-{tune.get_context().get_trial_id()}"
     trainer = TorchTrainer(
         worker,
-        train_loop_config={"task": task, "config": config},
+        train_loop_config={"task": task, "config": config, "name": name},
         scaling_config=scaling_config,
         run_config=train.RunConfig(
             name=name,
             storage_path=storage.experiment_fs_path,
             storage_filesystem=storage.storage_filesystem,
             checkpoint_config=train.CheckpointConfig(num_to_keep=1),
-            failure_config=train.FailureConfig(max_failures=0),
+            failure_config=failure_config or train.FailureConfig(max_failures=0),
             callbacks=[TuneReportCallback()],
         ),
     )
@@ -68,13 +68,14 @@ def run_group(task: Task, scaling_config: Any, config: dict[str, Any]) -> None:
         reason = "; ".join(f"worker {rank}: {_short(f)}" for rank, f in sorted(failures.items()))
         raise TrainingError(reason or str(error)) from error
     if result.checkpoint is not None:
-        tune.report(dict(result.metrics or {}), checkpoint=result.checkpoint)
+        # not result.metrics, which are those of the checkpoint: of the best step, that is, and time would go back
+        tune.report(dict(result.return_value), checkpoint=result.checkpoint)
     # What Ray Train kept is now in the trial's own folder.
     _delete_dir(storage.storage_filesystem, f"{storage.experiment_fs_path}/{name}")
 
 
-def worker(arguments: dict[str, Any]) -> None:
-    """One worker of the group. Every rank reports, and gives its part of each checkpoint."""
+def worker(arguments: dict[str, Any]) -> dict[str, Any]:
+    """One worker of the group; returns its last report. Every rank reports, and gives its part of each checkpoint."""
     import transformers
     from ray import train
 
@@ -86,9 +87,12 @@ def worker(arguments: dict[str, Any]) -> None:
     task: Task = arguments["task"]
     config = dict(arguments["config"])
 
+    last: dict[str, Any] = {}
+
     def report(metrics: dict[str, Any], checkpoint: Path | None) -> None:
         # `done` would make Tune end the trial before the group has shut down, and leak its placement group.
         shown = {k: v for k, v in metrics.items() if k != "done"}
+        last.update(shown)
         train.report(shown, checkpoint=train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None)
 
     with tempfile.TemporaryDirectory(prefix="jobs-ray-") as scratch:
@@ -97,7 +101,10 @@ def worker(arguments: dict[str, Any]) -> None:
             restored = Path(before.to_directory(f"{scratch}/restored"))
             if can_go_on(restored):
                 config[task.resume_key] = str(restored)
-        train_one(config, Session(task), report, Path(scratch) / "run")
+        session = Session(task)
+        session.run_name = arguments["name"]
+        train_one(config, session, report, Path(scratch) / "run")
+    return last
 
 
 def _delete_dir(filesystem: Any, path: str) -> None:

@@ -91,6 +91,10 @@ def _let_go(trainer: Any) -> None:
     """
     import torch
 
+    if "wandb" in trainer.args.report_to:
+        import wandb
+
+        wandb.finish()  # else the next trial of this process would go on in this one's run
     trainer.accelerator.free_memory()
     handler = trainer.callback_handler
     handler.callbacks.clear()
@@ -110,13 +114,14 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
     seed = task.seed_of(config)
     weights = weights_of(config.get("mixture"), list(task.domains))
     plan = MixturePlan(session.train, weights, task.max_steps * task.batch_size, seed=seed, unit=task.unit)
-    args = arguments(config, task, scratch)  # before the model: DeepSpeed's ZeRO-3 shards it as it is made
+    # before the model: DeepSpeed's ZeRO-3 shards it as it is made
+    args = arguments(config, task, scratch, session.run_name)
     start = time.perf_counter()
     model = session.models.build(config, seed)
     # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
     model.config.use_cache = False
     built = time.perf_counter()
-    return MixtureTrainer(
+    trainer = MixtureTrainer(
         model=model,
         args=args,
         train_dataset=MixedRows(session.train, plan),
@@ -126,10 +131,24 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
         save=save,
         startup={**session.seconds, "model": built - start},
     )
+    _name_logs(trainer)
+    return trainer
 
 
-def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
-    """TrainingArguments: the schedule over the full run, no saving, evaluating or logging of its own."""
+def _name_logs(trainer: Any) -> None:
+    """TensorBoard's files of each run in a folder of its own, and not beside the checkpoints, which are moved away."""
+    for callback in trainer.callback_handler.callbacks:
+        if type(callback).__name__ == "TensorBoardCallback":
+            if callback.logging_dir is None:
+                raise TaskError(
+                    "report_to='tensorboard' needs the environment variable TENSORBOARD_LOGGING_DIR (of the workers: "
+                    "set it where Ray is started): a folder for the logs of all runs"
+                )
+            callback.logging_dir = str(Path(callback.logging_dir) / trainer.args.run_name)
+
+
+def arguments(config: Mapping[str, Any], task: Task, scratch: Path, run_name: str | None = None) -> Any:
+    """TrainingArguments: the schedule over the full run, no saving, evaluating or (unless asked) logging of its own."""
     from dataclasses import fields
 
     import torch
@@ -145,6 +164,8 @@ def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
             f"batch_size={task.batch_size} is not a multiple of workers x accumulation = {world} x {task.accumulation}"
         )
     on_cpu = not torch.cuda.is_available()
+    if on_cpu and task.model.dtype == "float16":
+        raise TaskError("Model.dtype='float16' needs a GPU; on CPUs leave it at 'auto' (float32)")
     given: dict[str, Any] = {
         "output_dir": str(scratch),
         "max_steps": task.max_steps,
@@ -156,7 +177,9 @@ def arguments(config: Mapping[str, Any], task: Task, scratch: Path) -> Any:
         "lr_scheduler_type": task.schedule,
         "seed": task.seed_of(config),
         "data_seed": task.seed_of(config),
-        "bf16": bf16_available(),
+        "bf16": bf16_available() and task.model.dtype != "float16",
+        "fp16": task.model.dtype == "float16",
+        "run_name": run_name or scratch.name,
         "use_cpu": on_cpu,
         "dataloader_pin_memory": not on_cpu,
         "ddp_find_unused_parameters": False,

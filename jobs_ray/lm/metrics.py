@@ -32,9 +32,7 @@ def questions(task: Task, tokenizer: Any) -> list[Question]:
         raise DataError("the task has no accuracy metric")
     domain = spec.domain
     rows = domains.load(domain, Path(task.cache_dir))
-    kind = domain.format
-    if kind == "auto":
-        kind = formatting.detect(rows[0], column=domain.column, prompt=domain.prompt, completion=domain.completion)
+    kind = domains.kind_of(domain, rows)
     how = {"prompt": domain.prompt, "completion": domain.completion, "tokenizer": tokenizer, "chat": domain.chat}
     chosen = rows.select(evaluation.sample(len(rows), spec.questions, task.seed))
     return [formatting.asked_of(row, kind, **how) for row in chosen]

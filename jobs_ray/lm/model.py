@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs_ray.lm.errors import TaskError
+from jobs_ray.lm.lora import lora_config, lora_modules
 from jobs_ray.lm.task import Model
 
-PAPERS_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
 _EVERYWHERE = ("trust_remote_code", "token")  # of Model.kwargs, what tokenizer and configuration need too
-_LORA_KEYS = {"r", "alpha", "dropout", "num_layers", "end", "modules"}
 
 
 def load_tokenizer(spec: Model) -> Any:
@@ -55,19 +54,6 @@ def fresh_config(spec: Mapping[str, Any], overrides: Mapping[str, Any] | None, t
     return AutoConfig.for_model(kind, **keys)
 
 
-def lora_modules(model: Any) -> list[str]:
-    """Names of the linear modules in the model's layers, as it has them; the paper's five, where it has those.
-
-    Llama's names are not everybody's: gpt2 has c_attn, c_proj, c_fc; phi3 qkv_proj, o_proj, gate_up_proj, down_proj.
-    """
-    names: dict[str, None] = {}
-    for name, module in model.named_modules():
-        if any(part.isdigit() for part in name.split(".")) and type(module).__name__ in ("Linear", "Conv1D"):
-            names[name.split(".")[-1]] = None
-    found = list(names)
-    return list(PAPERS_MODULES) if set(PAPERS_MODULES) <= set(found) else found
-
-
 def empty_model(spec: Model) -> Any:
     """The architecture of a pretrained model without its weights."""
     import torch
@@ -80,44 +66,6 @@ def empty_model(spec: Model) -> Any:
     trust = {"trust_remote_code": True} if spec.kwargs.get("trust_remote_code") else {}
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, **trust)
-
-
-def lora_config(lora: Mapping[str, Any], num_layers: int, default: str = "q_proj", *, transposed: bool = False) -> Any:
-    """A peft LoraConfig from the trial's `config["lora"]`.
-
-    Keys: `r`, `alpha` (default r), `dropout`; the modules as flags (`"q_proj": True`) or as a list `modules`;
-    `num_layers` (default all) from the `end` "last" (default) or "first". With every flag off, the first of them is
-    used (without flags: `default`): an adapter on nothing has nothing to train, and the search space cannot exclude
-    that corner. transposed: the weights are stored as inputs x outputs (gpt2's Conv1D).
-    """
-    from peft import LoraConfig, TaskType
-
-    flags = {name: bool(value) for name, value in lora.items() if name not in _LORA_KEYS}
-    odd = [name for name, value in lora.items() if name not in _LORA_KEYS and not isinstance(value, bool | int)]
-    if odd:
-        raise TaskError(f"lora keys {odd} are neither settings ({sorted(_LORA_KEYS)}) nor module flags (bool)")
-    modules: Any = lora.get("modules")
-    if modules is None:
-        modules = [name for name, on in flags.items() if on] or [next(iter(flags), default)]
-    elif not isinstance(modules, str):
-        modules = list(modules)
-    count = int(lora.get("num_layers", num_layers))
-    if not 1 <= count <= num_layers:
-        raise TaskError(f"lora num_layers must be in 1..{num_layers}, got {count}")
-    end = lora.get("end", "last")
-    if end not in ("first", "last"):
-        raise TaskError(f"lora end must be 'first' or 'last', got {end!r}")
-    layers = range(count) if end == "first" else range(num_layers - count, num_layers)
-    r = int(lora["r"])
-    return LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=r,
-        lora_alpha=lora.get("alpha", r),
-        lora_dropout=float(lora.get("dropout", 0.0)),
-        target_modules=modules,
-        fan_in_fan_out=transposed,
-        layers_to_transform=list(layers) if count < num_layers else None,
-    )
 
 
 @contextmanager
@@ -147,7 +95,7 @@ class ModelSource:
     def build(self, config: Mapping[str, Any], seed: int) -> Any:
         """A model as the trial's config says; new weights (fresh model, adapters) depend on `seed` alone."""
         import torch
-        from peft import get_peft_model
+        from peft import get_peft_model, prepare_model_for_kbit_training
 
         lora = config.get("lora")
         if config.get("model") and self.spec.config is None:
@@ -156,12 +104,16 @@ class ModelSource:
         if lora is None:
             self._adapted = None
             return self._load(config, frozen=False)
-        if self._adapted is not None and self.spec.config is None:
+        # peft's unload leaves the trained copies of modules_to_save in the base
+        if self._adapted is not None and self.spec.config is None and not self._adapted.modules_to_save:
             base = self._adapted.unload()
             torch.manual_seed(seed)
         else:
             self._adapted = None  # not two of them in memory
             base = self._load(config, frozen=True)
+            if "quantization_config" in self.spec.kwargs:
+                # norms and head to float32, as QLoRA does; checkpointing is TrainingArguments' to switch on
+                base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
         with _quiet_peft():
             names = lora_modules(base)
             made = lora_config(
@@ -178,12 +130,20 @@ class ModelSource:
         from transformers import AutoModelForCausalLM
 
         spec = self.spec
-        small = spec.dtype == "bfloat16" or (spec.dtype == "auto" and frozen and bf16_available())
-        dtype = torch.bfloat16 if small else torch.float32
+        dtype = torch.float32
+        if spec.dtype == "bfloat16" or (spec.dtype == "auto" and frozen and bf16_available()):
+            dtype = torch.bfloat16
+        elif spec.dtype == "float16" and frozen:  # what is trained stays float32: its gradients are unscaled in it
+            dtype = torch.float16
         if spec.config is not None:
             made = fresh_config(spec.config, config.get("model"), self.tokenizer)
             return AutoModelForCausalLM.from_config(made, dtype=dtype, **spec.kwargs)
         extra = dict(spec.kwargs)
+        if "quantization_config" in extra:
+            if not frozen:
+                raise TaskError("quantised weights cannot be trained themselves; give the space a 'lora' (QLoRA)")
+            # quantised weights are made on the device they stay on
+            extra["device_map"] = {"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"}
         if spec.gguf_file:
             extra["gguf_file"] = spec.gguf_file
         return AutoModelForCausalLM.from_pretrained(spec.name, revision=spec.revision, dtype=dtype, **extra)

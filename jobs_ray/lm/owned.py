@@ -55,6 +55,8 @@ OWNED: Mapping[str, str] = {
     "group_by_length": _DATA,
     "train_sampling_strategy": _DATA,
     "length_column_name": _DATA,
+    "fp16": "Model.dtype='float16'",
+    "run_name": "nothing: runs are named after their trials",
     "use_cache": "nothing: with a cache, the examples packed into a row would see each other",
 }
 
@@ -78,9 +80,8 @@ _OF_MODEL: Mapping[str, str] = {
     "dtype": "Model.dtype",
     "torch_dtype": "Model.dtype",
     "device_map": "nothing: the trainer places the model",
-    "quantization_config": "nothing yet: adapters on quantised weights (QLoRA) are not supported",
-    "load_in_4bit": "nothing yet: adapters on quantised weights (QLoRA) are not supported",
-    "load_in_8bit": "nothing yet: adapters on quantised weights (QLoRA) are not supported",
+    "load_in_4bit": "quantization_config=BitsAndBytesConfig(...)",
+    "load_in_8bit": "quantization_config=BitsAndBytesConfig(...)",
 }
 
 
@@ -89,8 +90,3 @@ def check_model(kwargs: Mapping[str, Any]) -> None:
     found = [f"{name} (use {_OF_MODEL[name]})" for name in kwargs if name in _OF_MODEL]
     if found:
         raise TaskError(f"Model.kwargs must not set {'; '.join(found)}")
-    if "flash" in str(kwargs.get("attn_implementation", "")):
-        raise TaskError(
-            f"attn_implementation={kwargs['attn_implementation']!r} keeps the examples packed into a row apart only in "
-            "batches of one row; use 'sdpa', whose mask does"
-        )

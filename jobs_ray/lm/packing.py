@@ -14,27 +14,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs_ray.lm import domains, formatting
+from jobs_ray.lm import domains, tokens
 from jobs_ray.lm.domains import Domain
 from jobs_ray.lm.errors import DataError
-from jobs_ray.lm.layouts import IGNORE, ExampleRows, TextRows, encode
+from jobs_ray.lm.layouts import ExampleRows, TextRows
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from jobs_ray.lm.task import Task
 
-_VERSION = 2  # part of every key: raise it when the rows of the same content would change
+_VERSION = 3  # part of every key: raise it when the rows of the same content would change
 _ROWS_A_BATCH = 1024
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class PackInfo:
     examples: int
     truncated: int
     dropped: int
+
+    def __str__(self) -> str:
+        lost = [
+            f"{self.truncated} longer than {self.seq_len} tokens and cut" if self.truncated else "",
+            f"{self.dropped} with nothing to learn left out" if self.dropped else "",
+        ]
+        return (
+            f"{self.examples:,} examples in {self.rows:,} rows, {self.tokens:,} tokens, {self.loss_tokens:,} learned"
+            + "".join(f"; {some}" for some in lost if some)
+        )
 
 
 class PackedRows:
@@ -99,8 +112,8 @@ def tokenizer_key(tokenizer: Any) -> str:
     return hashlib.sha256((vocabulary + json.dumps(special)).encode()).hexdigest()[:24]
 
 
-def pack(domain: Domain, tokenizer: Any, seq_len: int, cache: str | Path) -> PackedRows:
-    """The domain's packed rows, made now or found in `cache`.
+def pack(domain: Domain, tokenizer: Any, seq_len: int, cache: str | Path, processes: int | None = None) -> PackedRows:
+    """The domain's packed rows, made now (by so many processes) or found in `cache`.
 
     Safe when several processes ask at once: one packs under a file lock, the others wait and open what it made;
     the folder appears by a rename, so a killed process leaves nothing half-made behind.
@@ -109,39 +122,62 @@ def pack(domain: Domain, tokenizer: Any, seq_len: int, cache: str | Path) -> Pac
 
     cache = Path(cache).expanduser()
     cache.mkdir(parents=True, exist_ok=True)
+    domain = domains.settled(domain, cache)
     rows = domains.load(domain, cache) if domains.is_hub_name(domain) else None
     folder = cache / key_of(domain, tokenizer, seq_len, rows)
     if not (folder / "info.json").exists():
         with FileLock(f"{folder}.lock"):
             if not (folder / "info.json").exists():
                 rows = domains.load(domain, cache) if rows is None else rows
-                _write(rows, domain, tokenizer, seq_len, folder)
+                _write(rows, domain, tokenizer, seq_len, folder, processes)
     return PackedRows(folder)
 
 
-def prepare(task: Task, tokenizer: Any = None) -> dict[str, dict[str, PackedRows]]:
+def prepare(task: Task, tokenizer: Any = None, *, show: bool = True) -> dict[str, dict[str, PackedRows]]:
     """Pack everything a task needs: `{"train": {domain: rows}, "target": {name: rows}}`.
 
     Called by `lm.trainable` in the user's process, so that trials find their tokens ready.
+    show: log what each domain gave; as a warning where examples were cut or left out.
     """
     if tokenizer is None:
         from jobs_ray.lm.model import load_tokenizer
 
         tokenizer = load_tokenizer(task.model)
     cache = Path(task.cache_dir)
-    train = {n: pack(d.training(), tokenizer, task.seq_len, cache) for n, d in task.domains.items()}
-    target = {n: pack(t.domain, tokenizer, task.seq_len, cache) for n, t in task.targets().items()}
-    return {"train": train, "target": target}
+    wanted = {
+        "train": {name: domain.training() for name, domain in task.domains.items()},
+        "target": {name: target.domain for name, target in task.targets().items()},
+    }
+    packed = {
+        part: {name: pack(domain, tokenizer, task.seq_len, cache, task.num_proc) for name, domain in named.items()}
+        for part, named in wanted.items()
+    }
+    for part, named in packed.items():
+        for name, rows in named.items():
+            lost = rows.info.truncated + rows.info.dropped
+            if show:
+                logger.log(logging.WARNING if lost else logging.INFO, "%s %r: %s", part, name, rows.info)
+    return packed
 
 
-def _write(rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: Path) -> None:
-    kind = domain.format
-    if kind == "auto":
-        kind = formatting.detect(rows[0], column=domain.column, prompt=domain.prompt, completion=domain.completion)
-    layout = "text" if kind in ("text", "wikitext") else "examples"
+def settled(task: Task) -> Task:
+    """The task, with each stream that has no name read and replaced by its rows (see `domains.settled`)."""
+    cache = Path(task.cache_dir)
+    return replace(
+        task,
+        domains={name: domains.settled(domain, cache) for name, domain in task.domains.items()},
+        target={n: replace(t, domain=domains.settled(t.domain, cache)) for n, t in task.targets().items()},
+        accuracy=task.accuracy and replace(task.accuracy, domain=domains.settled(task.accuracy.domain, cache)),
+    )
+
+
+def _write(rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: Path, processes: int | None) -> None:
+    kind = domains.kind_of(domain, rows)
+    layout = "text" if kind in tokens.TEXTS else "examples"
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        encoded = encode(rows, domain, kind, tokenizer)
+        (temporary / "tokens").mkdir()
+        encoded = tokens.examples(tokens.encode(rows, domain, kind, tokenizer, temporary / "tokens", processes))
         packed = TextRows(encoded, seq_len) if layout == "text" else ExampleRows(encoded, tokenizer, seq_len)
         lengths, learned = _write_arrow(packed, temporary / "rows.arrow", seq_len)
         if not lengths:
@@ -161,6 +197,7 @@ def _write(rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: 
             truncated=packed.truncated,
             dropped=packed.dropped,
         )
+        shutil.rmtree(temporary / "tokens")
         (temporary / "info.json").write_text(json.dumps(asdict(info)))
         os.replace(temporary, folder)
     finally:
@@ -174,7 +211,7 @@ def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> tu
     row_type = pa.list_(pa.int32(), seq_len)
     lengths: list[int] = []
     learned: list[int] = []
-    waiting: list[dict[str, list[int]]] = []
+    waiting: list[dict[str, tokens.IntArray]] = []
     writer: Any = None
 
     def flush() -> None:
@@ -182,7 +219,7 @@ def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> tu
         names = list(waiting[0])
         arrays = [
             pa.FixedSizeListArray.from_arrays(
-                pa.array(np.asarray([row[name] for row in waiting], dtype=np.int32).reshape(-1)), seq_len
+                pa.array(np.concatenate([row[name] for row in waiting]).astype(np.int32, copy=False)), seq_len
             )
             for name in names
         ]
@@ -195,7 +232,7 @@ def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> tu
     for used, row in packed:
         lengths.append(used)
         # nothing predicts the first token of a row
-        learned.append(sum(t != IGNORE for t in row["labels"]) if "labels" in row else max(1, used - 1))
+        learned.append(int((row["labels"] != tokens.IGNORE).sum()) if "labels" in row else max(1, used - 1))
         waiting.append(row)
         if len(waiting) == _ROWS_A_BATCH:
             flush()

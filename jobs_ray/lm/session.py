@@ -20,16 +20,20 @@ class Session:
         import torch  # noqa: F401
         import transformers  # noqa: F401
 
+        from jobs_ray.lm.flattening import flatten, wanted
+        from jobs_ray.lm.mixing import collate
         from jobs_ray.lm.model import ModelSource, load_tokenizer
         from jobs_ray.lm.packing import prepare
 
         imported = time.perf_counter()
         self.task = task
         self.tokenizer = load_tokenizer(task.model)
-        packed = prepare(task, self.tokenizer)
+        packed = prepare(task, self.tokenizer, show=False)
         self.train = packed["train"]
         self.target = packed["target"]
         self.models = ModelSource(task.model, self.tokenizer)
+        self.collate = flatten if wanted(task.model) else collate
+        self.run_name: str | None = None  # the trial's, for logs
         self.questions: list[Any] | None = None
         self.harness: Any = None
         self.seconds = {"imports": imported - start, "data": time.perf_counter() - imported}

@@ -66,8 +66,8 @@ def in_memory(source: Any, split: str) -> Dataset | None:
         return _split_of(source, split)
     if isinstance(source, IterableDataset | IterableDatasetDict):
         raise DataError(
-            f"a domain cannot be an {type(source).__name__}, whose end nobody knows; give its first rows, "
-            "list(source.take(10_000)), or a Dataset"
+            f"nobody knows the end of an {type(source).__name__}; say how many rows to read of it, for example "
+            "Domain(..., streaming=10_000)"
         )
     if isinstance(source, Dataset):
         return source

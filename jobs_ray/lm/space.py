@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs_ray.lm.errors import TaskError
-from jobs_ray.lm.model import empty_model, lora_modules
+from jobs_ray.lm.lora import lora_modules
+from jobs_ray.lm.model import empty_model
 from jobs_ray.lm.task import Task
 
 

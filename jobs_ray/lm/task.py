@@ -4,8 +4,8 @@ What it does vary is the trial's config, a plain dict with any of these keys (th
 
     mixture        {domain: weight}, summing to 1; absent: equal weights
     lr, weight_decay, warmup      learning rate; AdamW's decay; warm-up as a fraction of the full run
-    lora           {"r", "alpha", "dropout", "<module>": bool ..., "num_layers", "end"}; absent or None: full
-                   fine-tuning
+    lora           {"r", "alpha", "dropout", "<module>": bool ..., "num_layers", "end", "rslora", "dora",
+                   "modules_to_save"} (see `lora.lora_config`); absent or None: full fine-tuning
     model          overrides of `Model.config` (architecture search)
     seed           overrides `Task.seed`
     max_steps      (`Task.steps_key`) optimiser steps to train to, counted from the start of the *full* run
@@ -32,8 +32,10 @@ class Model:
         comes from the tokenizer.
     tokenizer: hub name or folder; by default that of `name`.
     dtype: of the weights; "auto": bfloat16 where the device has it and the base is frozen (LoRA), float32
-        otherwise (bf16 autocast is used then).
-    kwargs: more arguments of `from_pretrained` (attn_implementation, trust_remote_code, token, ...).
+        otherwise (bf16 autocast is used then). "float16", for GPUs without bfloat16: frozen weights in it, trained ones
+        in float32 with its autocast and a scaled loss.
+    kwargs: more arguments of `from_pretrained`: attn_implementation (with a "flash..." one rows are flattened, see
+        `flattening.py`), quantization_config (QLoRA), trust_remote_code, token, ...
     """
 
     name: str | None = None
@@ -41,7 +43,7 @@ class Model:
     tokenizer: str | None = None
     revision: str | None = None
     gguf_file: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -100,7 +102,9 @@ class Task:
     max_steps: optimiser steps of a full run; the learning-rate schedule always spans them.
     eval_every: steps between reports. A report every few seconds is enough: each costs an evaluation.
     batch_size: rows (of `seq_len` tokens) an optimiser step, over all workers and accumulation steps.
-    unit: what mixture weights are shares of, "tokens", "loss_tokens" (only what is learned) or "examples".
+    unit: what mixture weights are shares of: "tokens", "loss_tokens" (only what is learned) or "examples". With
+        "tokens" little is learned of questions with short answers, with "loss_tokens" most of a run reads their
+        prompts; at equal steps the first was better (`mixing.py` has the numbers).
     max_epochs_per_domain: bounds the mixture in `param_space` so that no domain is repeated more often.
     eval_rows: a sample of at most so many rows of each target, the same for all trials. eval_batch_size: rows a pass;
         fewer where their logits would not fit (see `evaluation.py`).
@@ -108,8 +112,11 @@ class Task:
         can restart a failed full run in its midst (FailureConfig); it is twice the size of what is trained. None: where
         that is small, with LoRA. Short runs always keep it, for their promotion.
     threads: torch threads of a worker; None: what Ray gave it (or as torch stands).
+    num_proc: processes that tokenise (of `datasets.map`); None: this one.
     trainer_args: more arguments of `transformers.TrainingArguments` (fsdp, deepspeed, optim, ...), but none that the
-        task itself sets (`owned.py` says which, and what to use instead).
+        task itself sets (`owned.py` says which, and what to use instead). For logs of every so many steps, the
+        evaluations among them: {"report_to": "wandb", "logging_strategy": "steps", "logging_steps": 10}; runs are named
+        after their trials. For "tensorboard" the workers need TENSORBOARD_LOGGING_DIR in their environment.
     """
 
     domains: Mapping[str, Domain]
@@ -136,6 +143,7 @@ class Task:
     save: Literal["best", "last"] = "best"
     keep_optimizer: bool | None = None
     threads: int | None = None
+    num_proc: int | None = None
     steps_key: str = "max_steps"
     resume_key: str = "resume_from"
     trainer_args: Mapping[str, Any] = field(default_factory=dict)

@@ -20,13 +20,24 @@ from jobs_ray.lm.errors import TaskError
 from jobs_ray.lm.task import Task
 
 
-def trainable(task: Task, scaling_config: Any = None, *, group: bool | None = None, prepare: bool = True) -> Any:
+def trainable(
+    task: Task,
+    scaling_config: Any = None,
+    *,
+    group: bool | None = None,
+    prepare: bool = True,
+    failure_config: Any = None,
+) -> Any:
     """A trainable for `tune.Tuner` that trains `task` with a trial's config.
 
     scaling_config: `ray.train.ScalingConfig`; None: one worker with one CPU (and a GPU, if this process sees one or the
         cluster has any when the trials start).
     group: True runs even one worker through TorchTrainer; by default only several.
     prepare: tokenise and pack now, in this process, so that no trial has to.
+    failure_config: `ray.train.FailureConfig` of a group. By default a group goes on when one of its workers was
+        pre-empted, and the trial ends when a worker fails; `FailureConfig(max_failures=2)` also starts a group with a
+        failed worker again, twice. Either way the trial stays: it goes on from its last checkpoint, where that holds
+        the optimiser (`Task.keep_optimizer`), else from the start. One worker is Tune's: `tune.FailureConfig`.
     """
     workers = 1 if scaling_config is None else scaling_config.num_workers
     if not isinstance(workers, int) or workers < 1:
@@ -36,9 +47,11 @@ def trainable(task: Task, scaling_config: Any = None, *, group: bool | None = No
             f"batch_size={task.batch_size} is not a multiple of workers x accumulation = "
             f"{workers} x {task.accumulation}"
         )
-    if prepare:
-        from jobs_ray.lm.packing import prepare as pack_all
+    from jobs_ray.lm.packing import prepare as pack_all
+    from jobs_ray.lm.packing import settled
 
+    task = settled(task)
+    if prepare:
         pack_all(task)
     if group is None:
         group = workers > 1
@@ -47,7 +60,12 @@ def trainable(task: Task, scaling_config: Any = None, *, group: bool | None = No
 
         from jobs_ray.lm.group import group_trainable
 
-        return group_trainable(task, scaling_config or ScalingConfig(num_workers=1, use_gpu=_sees_gpu() or has_gpus()))
+        scaling_config = scaling_config or ScalingConfig(num_workers=1, use_gpu=_sees_gpu() or has_gpus())
+        return group_trainable(task, scaling_config, failure_config)
+    if failure_config is not None:
+        raise TaskError(
+            "one worker is a Tune trial and not a group; set RunConfig(failure_config=tune.FailureConfig(...)) instead"
+        )
     if workers > 1:
         raise TaskError(f"{workers} workers need group=True")
     from jobs_ray.lm.actor import actor_trainable

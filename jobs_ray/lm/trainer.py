@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from jobs_ray.lm import evaluation, harness, metrics
 from jobs_ray.lm.errors import TrainingError, finite, out_of_memory
-from jobs_ray.lm.mixing import MixedRows, collate
+from jobs_ray.lm.mixing import MixedRows
 from jobs_ray.lm.packing import PackedRows
 from jobs_ray.lm.resume import RUN_FILE, comparable
 from jobs_ray.lm.session import Session
@@ -50,7 +50,7 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
         self.loss_sum: torch.Tensor | float = 0.0
         self.loss_steps = 0
         super().__init__(
-            data_collator=collate,
+            data_collator=session.collate,
             processing_class=session.tokenizer,
             callbacks=[_Reports(self, report, save=save)],
             **kwargs,
@@ -95,6 +95,8 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
                 f"{self.lm_task.eval_batch_size}) and the batch_size of Accuracy or LmEval. ({str(error)[:200]})"
             ) from error
         self.model_wrapped.train(was_training)
+        if self.args.report_to:
+            self.log(dict(found))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
         return found
 
@@ -125,7 +127,10 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
         chosen = evaluation.sample(len(rows), task.eval_rows, task.seed)
         size = evaluation.pass_size(self.model, task.eval_batch_size, task.seq_len)
         rank, ranks = self.args.process_index, self.args.world_size
-        sums = self._over_ranks(evaluation.loss_sums(self.model_wrapped, rows, chosen, size, rank=rank, ranks=ranks))
+        part = evaluation.loss_sums(
+            self.model_wrapped, rows, chosen, size, rank=rank, ranks=ranks, collate=self.session.collate
+        )
+        sums = self._over_ranks(part)
         return float(sums[0] / sums[1])
 
     def _over_ranks(self, sums: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,9 @@ import pytest
 
 from jobs_ray.lm import DataError, Domain, Model
 from jobs_ray.lm.chat import chat_segments
-from jobs_ray.lm.layouts import IGNORE
 from jobs_ray.lm.model import load_tokenizer
 from jobs_ray.lm.packing import pack
+from jobs_ray.lm.tokens import IGNORE
 
 # as Qwen3's: the think block only in the last turn, and not after the generation prompt
 THINKS = (

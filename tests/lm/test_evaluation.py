@@ -14,9 +14,9 @@ import torch
 
 from jobs_ray.lm import Accuracy, DataError, Domain, Model, Session, Task, TrainingError, evaluation, metrics, run
 from jobs_ray.lm.evaluation import loss_sums, sample
-from jobs_ray.lm.layouts import IGNORE
 from jobs_ray.lm.model import load_tokenizer
 from jobs_ray.lm.packing import pack
+from jobs_ray.lm.tokens import IGNORE
 
 WORDS = ["cat", "dog", "bird", "fox", "wolf", "mouse"]
 SUBJECTS = [

@@ -6,47 +6,16 @@ local rows in the hub's column formats.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from examples.llama3_nine_datasets import DATASETS, hub_rows
 from jobs_ray.lm import Accuracy, Domain, Model, Session, Task, TaskError, load, param_space, run
-from jobs_ray.lm.model import lora_config
+from jobs_ray.lm.lora import lora_config
 
-NAMES = ("commonsense_qa", "gsm8k", "hellaswag", "sciq", "triviaqa", "truthfulqa", "wikitext", "mmlu", "arc")
-WORDS = ["cat", "dog", "bird", "fox", "wolf", "mouse"]
-
-
-def hub_rows(name: str, count: int) -> list[dict[str, Any]]:
-    """Rows of data set `name`, in its columns on the hub: the answer is always the animal named in the question."""
-    rng = random.Random(name)
-    rows = []
-    for i in range(count):
-        right, *wrong = rng.sample(WORDS, 4)
-        question = f"Who sees the {right}?"
-        options = sorted([right, *wrong])
-        at = options.index(right)
-        labelled = {"text": options, "label": ["A", "B", "C", "D"]}
-        rows.append(
-            {
-                "commonsense_qa": {"id": str(i), "question": question, "choices": labelled, "answerKey": "ABCD"[at]},
-                "gsm8k": {"question": "one plus two?", "answer": "one plus two is three\n#### 3"},
-                "hellaswag": {"ctx": f"the {right} runs. the", "endings": options, "label": str(at), "ind": i},
-                "sciq": {
-                    "question": question, "correct_answer": right, "support": "",
-                    "distractor1": wrong[0], "distractor2": wrong[1], "distractor3": wrong[2],
-                },
-                "triviaqa": {"question": question, "answer": {"value": right, "aliases": [right.upper()]}},
-                "truthfulqa": {"question": question, "best_answer": right, "correct_answers": [right]},
-                "wikitext": {"text": f" = {right} = \n the {right} eats the {wrong[0]}" if i % 2 else ""},
-                "mmlu": {"question": question, "subject": "x", "choices": options, "answer": at},
-                "arc": {"id": str(i), "question": question, "choices": labelled, "answerKey": "ABCD"[at]},
-            }[name]
-        )  # fmt: skip
-    return rows
+NAMES = tuple(DATASETS)
 
 
 @pytest.fixture(scope="module")

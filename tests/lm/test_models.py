@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 
 from jobs_ray.lm import Model, Session, Task, TaskError, load, loop, param_space, run
 from jobs_ray.lm.actor import actor_trainable
-from jobs_ray.lm.model import PAPERS_MODULES, bf16_available
+from jobs_ray.lm.lora import PAPERS_MODULES
+from jobs_ray.lm.model import bf16_available
 
+TINY = {"model_type": "llama", "num_hidden_layers": 2, "max_position_embeddings": 64, "tie_word_embeddings": True}
 SMALL = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
     "phi3": {
@@ -59,11 +62,36 @@ def test_arguments_of_from_pretrained(make_task: Callable[..., Task], base_dir: 
     assert load(tmp_path / "c", dtype=torch.bfloat16)[0].dtype == torch.bfloat16
     for kwargs, match in (
         ({"dtype": torch.float16}, "use Model.dtype"),
-        ({"attn_implementation": "flash_attention_2"}, "packed into a row apart"),
-        ({"quantization_config": {}}, "QLoRA"),
+        ({"load_in_4bit": True}, "quantization_config=BitsAndBytesConfig"),
     ):
         with pytest.raises(TaskError, match=match):
             Model(name="x", kwargs=kwargs)
+
+
+def test_adapters_on_quantised_weights(make_task: Callable[..., Task], tmp_path: Path) -> None:
+    """QLoRA; bitsandbytes computes on CPUs too."""
+    pytest.importorskip("bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    base_dir = tmp_path / "base"  # its blocks are of 64 weights
+    wide = Session(make_task(model=replace(make_task().model, config={**TINY, "hidden_size": 64, "head_dim": 64,
+                                                                       "intermediate_size": 128})))  # fmt: skip
+    wide.models.build({}, 0).save_pretrained(base_dir)
+    wide.tokenizer.save_pretrained(base_dir)
+
+    four_bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+    task = make_task(model=Model(name=str(base_dir), kwargs={"quantization_config": four_bits}))
+    session = Session(task)
+    lora = {"r": 4, "q_proj": True, "v_proj": True}
+    curves = [run(task, {"lora": lora, "lr": 1e-2}, session=session, keep=tmp_path / "c") for _ in range(2)]
+    assert curves[0][-1]["eval_loss"] < curves[0][0]["eval_loss"]
+    # on the same frozen base, whose scales bitsandbytes rounds at the first evaluation on a CPU
+    assert [r["eval_loss"] for r in curves[0]] == pytest.approx([r["eval_loss"] for r in curves[1]], abs=0.01)
+    base = session.models.build({"lora": lora}, 0).base_model.model.model.layers[0]
+    assert type(base.self_attn.k_proj).__name__ == "Linear4bit"
+    assert load(tmp_path / "c")[0].num_parameters() > 0
+    with pytest.raises(TaskError, match="cannot be trained themselves"):
+        run(task, {}, session=session)
 
 
 def test_emulated_bf16_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

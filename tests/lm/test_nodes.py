@@ -15,10 +15,10 @@ import pytest
 import ray
 from ray import tune
 from ray.cluster_utils import Cluster
-from ray.train import RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from jobs_ray.lm import Session, Task, trainable
+from jobs_ray.lm import Session, Task, TaskError, run, trainable
 from jobs_ray.lm.loop import build
 
 pytestmark = pytest.mark.filterwarnings(
@@ -71,6 +71,21 @@ def test_gradients_are_synchronised_across_nodes(
     assert (end - both).norm() < 0.01 * (end - start).norm()
 
 
+def kill_one(cluster: Cluster, experiments: Path, killed: list[int]) -> None:
+    """Kills a worker of the group once its trial has reported."""
+    from ray.util.state import list_actors
+
+    deadline = time.monotonic() + 400  # on a busy machine a group takes minutes to start
+    while time.monotonic() < deadline and not killed:
+        time.sleep(1)
+        if [f for f in experiments.glob("x/*/result.json") if f.stat().st_size > 0]:
+            alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
+            workers = list_actors(address=cluster.address, filters=alive)
+            if workers:
+                os.kill(workers[0].pid, signal.SIGKILL)
+                killed.append(workers[0].pid)
+
+
 @pytest.mark.slow
 def test_a_dead_worker_fails_its_trial_and_frees_its_place(
     two_nodes: Cluster, make_task: Callable[..., Task], tmp_path: Path
@@ -79,21 +94,7 @@ def test_a_dead_worker_fails_its_trial_and_frees_its_place(
     before = ray.cluster_resources()["CPU"]
     killed: list[int] = []
 
-    def kill_one() -> None:
-        from ray.util.state import list_actors
-
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not killed:
-            time.sleep(1)
-            reported = [f for f in tmp_path.glob("x/*/result.json") if f.stat().st_size > 0]
-            if reported:
-                alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
-                workers = list_actors(address=two_nodes.address, filters=alive)
-                if workers:
-                    os.kill(workers[0].pid, signal.SIGKILL)
-                    killed.append(workers[0].pid)
-
-    killer = threading.Thread(target=kill_one)
+    killer = threading.Thread(target=kill_one, args=(two_nodes, tmp_path, killed))
     killer.start()
     # The second trial is a short one: it can only run in the place the first has left.
     results = tune.Tuner(
@@ -115,3 +116,28 @@ def test_a_dead_worker_fails_its_trial_and_frees_its_place(
     while ray.available_resources().get("CPU", 0) < before and time.monotonic() < deadline:
         time.sleep(0.5)
     assert ray.available_resources()["CPU"] == before
+
+
+@pytest.mark.slow
+def test_a_group_starts_again_after_a_dead_worker_and_its_trial_stays(
+    two_nodes: Cluster, make_task: Callable[..., Task], tmp_path: Path
+) -> None:
+    task = make_task(max_steps=1_200, eval_every=100, eval_rows=4, lr=1e-3, keep_optimizer=True)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_one, args=(two_nodes, tmp_path, killed))
+    killer.start()
+    [result] = tune.Tuner(
+        trainable(task, SPREAD, failure_config=FailureConfig(max_failures=1)),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), name="x", verbose=0),
+    ).fit()
+    killer.join()
+    assert killed
+    assert result.error is None
+    assert result.metrics["step"] == 1_200
+    # it went on from a checkpoint: the curve is the unbroken one, and not all of it was trained twice
+    frame = result.metrics_dataframe
+    unbroken = {r["step"]: r["eval_loss"] for r in run(task, {})}
+    assert dict(zip(frame["step"], frame["eval_loss"], strict=True)) == pytest.approx(unbroken, abs=1e-3)
+    assert len(frame) < 2 * len(unbroken)
+    with pytest.raises(TaskError, match=r"tune\.FailureConfig"):
+        trainable(task, failure_config=FailureConfig(max_failures=1))

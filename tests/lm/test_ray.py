@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from ray.train import ScalingConfig
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
 from jobs_ray.lm import LmEval, PruneCheckpoints, Task, load, run, trainable
+from jobs_ray.lm.resume import RUN_FILE
 
 pytestmark = pytest.mark.filterwarnings(
     "default::ResourceWarning",
@@ -119,6 +121,21 @@ def test_a_group_resumes_and_says_why_it_failed(
     model, _ = load(resumed.checkpoint.path)
     assert sum(p.numel() for p in model.parameters()) > 1000
     assert free_cpus() == before
+
+
+@pytest.mark.slow
+def test_a_group_ends_at_its_last_step_though_its_best_came_before(
+    cluster: None, make_task: Callable[..., Task], tmp_path: Path
+) -> None:
+    task = make_task(lr=1e-2, schedule="constant")
+    config = {"mixture": {"numbers": 1.0}}  # learns one language and is judged on the other
+    expected = {r["step"]: r["eval_loss"] for r in run(task, config)}
+    assert min(expected, key=expected.__getitem__) < 12
+    [result] = fit(trainable(task, ScalingConfig(num_workers=1), group=True), config, tmp_path)
+    assert result.error is None
+    assert result.metrics["step"] == 12
+    assert curve(result) == pytest.approx(expected, abs=1e-4)
+    assert json.loads((Path(result.checkpoint.path) / RUN_FILE).read_text())["step"] < 12
 
 
 def test_a_killed_actor_goes_on_from_its_checkpoint(

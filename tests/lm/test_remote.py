@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyarrow.fs import FileSelector, LocalFileSystem, SubTreeFileSystem
+from pyarrow.fs import FileSelector, LocalFileSystem, S3FileSystem, SubTreeFileSystem, copy_files
 from ray import tune
 from ray.train import ScalingConfig
 
@@ -52,10 +56,66 @@ def test_a_run_goes_on_from_a_remote_checkpoint_and_loads_from_it(
         run(task, {"resume_from": tune.Checkpoint("exp/gone", bucket)}, session=session)
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["actor", "group"])
-def test_a_search_on_remote_storage_resumes_its_promotions_and_cleans_up(
-    cluster: None, make_task: Callable[..., Task], bucket: SubTreeFileSystem, workers: int
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    """`host:port` of an S3 server of this machine: moto's."""
+    pytest.importorskip("moto")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    host, port = address.split(":")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", host, "-p", port],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as call:
+            if call.connect_ex((host, int(port))) == 0:
+                break
+        time.sleep(0.2)
+    yield address
+    server.terminate()
+    server.wait(30)
+
+
+@pytest.fixture
+def s3_bucket(s3_server: str) -> SubTreeFileSystem:
+    s3 = S3FileSystem(
+        access_key="k", secret_key="s", region="us-east-1", scheme="http", endpoint_override=s3_server,
+        allow_bucket_creation=True,
+    )  # fmt: skip
+    s3.create_dir("jobs")
+    return SubTreeFileSystem("jobs", s3)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_on_s3_by_its_uri(
+    make_task: Callable[..., Task], s3_server: str, s3_bucket: SubTreeFileSystem, tmp_path: Path
 ) -> None:
+    task = make_task()
+    session = Session(task)
+    run(task, {"max_steps": 6}, session=session, keep=tmp_path / "short")
+    copy_files(str(tmp_path / "short"), "uri/short", destination_filesystem=s3_bucket)
+    uri = f"s3://k:s@jobs/uri/short?scheme=http&region=us-east-1&endpoint_override={s3_server}"
+    rest = run(task, {"resume_from": uri}, session=session)
+    assert curve(rest) == pytest.approx({s: v for s, v in curve(run(task, {}, session=session)).items() if s > 6})
+    assert load(uri)[0].config.hidden_size == 32
+
+
+@pytest.mark.parametrize(
+    ("storage", "workers"),
+    [
+        ("bucket", 0),
+        pytest.param("bucket", 1, marks=pytest.mark.slow),
+        pytest.param("s3_bucket", 0, marks=pytest.mark.slow),
+        pytest.param("s3_bucket", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_search_on_remote_storage_resumes_its_promotions_and_cleans_up(
+    cluster: None, make_task: Callable[..., Task], request: pytest.FixtureRequest, storage: str, workers: int
+) -> None:
+    bucket = request.getfixturevalue(storage)
     task = make_task()
     searcher = JoBSSearcher(
         max_t=12, short_t=3, budget=2, seed=0, time_attr="step", steps_key="max_steps", resume_key="resume_from"

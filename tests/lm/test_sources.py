@@ -100,8 +100,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "mixed folder": (lambda d: _folder(d / "f", "a.txt", "b.csv"), r"mixes \['csv', 'text'\]"),
     "only a README": (lambda d: _folder(d / "f", "README.md"), "holds no data"),
     "empty glob": (lambda d: str(d / "*.csv"), "no file matches"),
-    "stream": (lambda d: Dataset.from_list(ROWS).to_iterable_dataset(), "cannot be an IterableDataset.*take"),
-    "endless stream": (lambda d: IterableDataset.from_generator(_for_ever), "cannot be an IterableDataset.*take"),
+    "stream": (
+        lambda d: Dataset.from_list(ROWS).to_iterable_dataset(),
+        "the end of an IterableDataset.*streaming=10_000",
+    ),
+    "endless stream": (
+        lambda d: IterableDataset.from_generator(_for_ever),
+        "the end of an IterableDataset.*streaming=10_000",
+    ),
     "splits": (lambda d: DatasetDict(test=Dataset.from_list(ROWS)), r"the splits \['test'\], not 'train'"),
     "columns": (lambda d: {"text": TEXTS}, "cannot be a dict"),
     "number": (lambda d: 7, "cannot be a int"),

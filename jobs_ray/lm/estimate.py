@@ -1,0 +1,81 @@
+"""Memory and time of a run before it is run, from shapes alone. To plan with, not to rely on: within about a third.
+
+Notation: P parameters, Q of them trained, L layers, h hidden size, V words; a pass has b rows of s tokens, each of
+R ranks b = batch / (R x accumulation). Bytes a number: 2 in bfloat16, 4 in float32.
+- Weights: 2P in bf16 with a frozen base (LoRA), 4P in full fine-tuning. Training: 12Q more (gradient and AdamW's two
+  moments in float32). Sharded (FSDP, ZeRO-3), all of these are divided by R; one layer is whole at a time.
+- Activations: 34 b s h a layer with attention that keeps no scores (Korthikanti et al. 2022, section 4); with
+  activation checkpointing 2 b s h a layer and one layer in full.
+- Logits: 10 b s V (bf16, its float32 copy and that one's gradient).
+- Time: 6 floating-point operations a parameter and token (Kaplan et al. 2020), 4 where the base is frozen (no gradient
+  of its weights), 2 more with checkpointing, 2 in evaluation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jobs_ray.lm.task import Task
+
+_CONTEXT = 1.0e9  # CUDA context, libraries, fragments: seen between .5 and 1.5 GB
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one GPU."""
+
+    weights: float
+    training: float
+    activations: float
+    logits: float
+    context: float = _CONTEXT
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.training + self.activations + self.logits + self.context
+
+
+def memory_per_gpu(task: Task, model: Any, *, lora: Any = None, workers: int = 1, sharded: bool = False) -> Memory:
+    """Bytes that training `task` takes on each GPU.
+
+    model: the base, on any device ("meta" is enough). lora: a trial's `config["lora"]`; None: full fine-tuning.
+    sharded: FSDP2 or ZeRO-3 over the workers.
+    """
+    config = model.config.get_text_config()
+    parameters = sum(p.numel() for p in model.parameters())
+    layers, hidden = int(config.num_hidden_layers), int(config.hidden_size)
+    rows = task.batch_size / (workers * task.accumulation)
+    tokens = rows * task.seq_len
+    parts = workers if sharded else 1
+    trained = parameters if lora is None else _adapters(model, lora, layers)
+    weights = parameters * (4 if lora is None else 2)
+    layer = 34 * tokens * hidden
+    return Memory(
+        weights=weights / parts + (weights / layers if sharded else 0.0),
+        training=trained * (12 if lora is None else 16) / parts,
+        activations=layers * 2 * tokens * hidden + layer if task.activation_checkpointing else layers * layer,
+        logits=10 * tokens * int(config.vocab_size),
+    )
+
+
+def operations(task: Task, model: Any, *, frozen: bool) -> float:
+    """Floating-point operations of one full run, its evaluations included (accuracy and harness not)."""
+    parameters = sum(p.numel() for p in model.parameters())
+    each = (4 if frozen else 6) + 2 * task.activation_checkpointing
+    trained = task.max_steps * task.batch_size * task.seq_len
+    reports = -(-task.max_steps // task.eval_every)
+    evaluated = reports * len(task.target) * (task.eval_rows or 0) * task.seq_len
+    return float(parameters) * (each * trained + 2 * evaluated)
+
+
+def _adapters(model: Any, lora: Any, layers: int) -> int:
+    """Numbers in the adapters: r (inputs + outputs) of each module that is on."""
+    on = {name for name, value in lora.items() if value is True} | set(lora.get("modules") or ())
+    share = int(lora.get("num_layers", layers)) / layers
+    sizes: list[int] = [
+        sum(module.weight.shape)
+        for name, module in model.named_modules()
+        if name.split(".")[-1] in on and getattr(module, "weight", None) is not None
+    ]
+    return round(int(lora["r"]) * sum(sizes) * share)

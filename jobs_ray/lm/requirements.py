@@ -1,0 +1,121 @@
+"""What a search asks of the cluster, checked before it starts: places for its trials, and files that every node sees.
+
+Ray waits without a word for resources that are not there: Tune does not count the workers of a Ray Train group (they
+have a placement group of their own), so with four-GPU groups, eight GPUs and `max_concurrent_trials=3` the third
+trial stands still, and JoBS with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jobs_ray import cluster
+from jobs_ray.lm import sources
+from jobs_ray.lm.domains import Domain
+from jobs_ray.lm.task import Task
+
+logger = logging.getLogger(__name__)
+
+
+def worker_resources(scaling_config: Any = None) -> dict[str, float]:
+    """What one worker holds, as `lm.trainable` asks for it: {"CPU": 1, "GPU": 1}, for example."""
+    if scaling_config is None:
+        return {"CPU": 1.0, **({"GPU": 1.0} if cluster.has_gpus() else {})}
+    if scaling_config.num_workers == 1:  # an actor: see `train.trainable`
+        own = {"CPU": 1.0, **({"GPU": 1.0} if scaling_config.use_gpu else {})}
+        return own | dict(scaling_config.resources_per_worker or {})
+    return dict(scaling_config._resources_per_worker_not_none)
+
+
+def preflight(task: Task, scaling_config: Any = None, *, concurrent: int = 1, storage: str | None = None) -> list[str]:
+    """What will go wrong with this search on this cluster, a sentence each; logged as warnings too.
+
+    scaling_config: as given to `lm.trainable`. concurrent: `TuneConfig(max_concurrent_trials=...)`. storage: the
+    `storage_path` of RunConfig. Starts Ray on this machine if this process is not connected to one, as `Tuner.fit`
+    would; runs a task of no CPU on each node.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        ray.init()
+    workers = 1 if scaling_config is None else int(scaling_config.num_workers)
+    found = [*_places(worker_resources(scaling_config), workers, concurrent), *_files(task, storage)]
+    for sentence in found:
+        logger.warning(sentence)
+    return found
+
+
+def _places(each: dict[str, float], workers: int, concurrent: int) -> list[str]:
+    have = cluster.totals()
+    fit = min(int(have.get(name, 0.0) / (amount * workers) + 1e-9) for name, amount in each.items() if amount > 0)
+    if fit >= concurrent:
+        return []
+    asked = ", ".join(f"{amount * workers * concurrent:g} {name}" for name, amount in each.items())
+    there = ", ".join(f"{have.get(name, 0.0):g} {name}" for name in each)
+    remedy = (
+        f"set max_concurrent_trials={fit}, fewer workers, or add nodes"
+        if fit
+        else "not even one fits: ask for fewer workers or add nodes"
+    )
+    return [
+        f"{concurrent} trials at once of {workers} worker(s) ask for {asked}; the cluster has {there}. The trials that "
+        f"find no place wait without a word: {remedy}"
+    ]
+
+
+def _files(task: Task, storage: str | None) -> list[str]:
+    import ray
+
+    if sum(bool(node["Alive"]) for node in ray.nodes()) < 2:
+        return []
+    data = _local_files(task)
+    said = []
+    with tempfile.TemporaryDirectory(prefix=".jobs-ray-", dir=_made(task.cache_dir)) as cached:
+        kept = None if storage is None or "://" in storage else _made(storage)
+        with tempfile.TemporaryDirectory(prefix=".jobs-ray-", dir=kept) as stored:
+            places = [cached, *([stored] if kept else [])]
+            missing = cluster.missing_on_nodes([*data, *places])
+    for node, paths in missing.items():
+        files = [path for path in paths if path in data]
+        if files:
+            said.append(
+                f"node {node} does not see {', '.join(files)}; put data and model on a file system that all nodes "
+                "share, or at the same path on each"
+            )
+        elif cached in paths:
+            said.append(
+                f"node {node} does not share Task.cache_dir ({task.cache_dir}): it tokenises the data itself, once, "
+                "while its first trial waits; a shared cache_dir saves that"
+            )
+        if kept and stored in paths:
+            said.append(
+                f"node {node} does not see the storage_path {storage}, and the checkpoints of its trials would be "
+                "lost; use a shared file system or a bucket"
+            )
+    return said
+
+
+def _made(folder: str) -> str:
+    path = Path(folder).expanduser().resolve()
+    path.mkdir(parents=True, exist_ok=True)
+    return str(path)
+
+
+def _local_files(task: Task) -> list[str]:
+    """Local files and folders that a worker reads: of the domains and targets, of the model and its tokenizer."""
+    domains = [*task.domains.values(), *(target.domain for target in task.targets().values())]
+    if task.accuracy is not None:
+        domains.append(task.accuracy.domain)
+    found = {path for domain in domains for path in _of_domain(domain)}
+    found |= {name for name in (task.model.name, task.model.tokenizer) if name and Path(name).expanduser().exists()}
+    return sorted(str(Path(name).expanduser().absolute()) for name in found)
+
+
+def _of_domain(domain: Domain) -> list[str]:
+    if sources.is_rows(domain.source) or sources.in_memory(domain.source, domain.split) is not None:
+        return []
+    files = sources.find(domain.source)
+    return [] if files is None else [str(file) for file in files.files]

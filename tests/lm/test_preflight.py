@@ -1,0 +1,142 @@
+"""What a search asks of the cluster: places, files that every node sees, memory of a GPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+from ray.train import ScalingConfig
+
+from jobs_ray.lm import Domain, Model, Session, Task, memory_per_gpu, preflight, trainable
+
+pytestmark = pytest.mark.filterwarnings(
+    "default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning"
+)
+
+
+def test_more_trials_than_places_are_said(
+    cluster: Cluster, make_task: Callable[..., Task], caplog: pytest.LogCaptureFixture
+) -> None:
+    task = make_task()
+    assert preflight(task, concurrent=2, storage=task.cache_dir) == []
+    assert preflight(task, ScalingConfig(num_workers=2), concurrent=1) == []
+    with caplog.at_level(logging.WARNING):
+        [said] = preflight(task, ScalingConfig(num_workers=2), concurrent=3)
+    assert "3 trials at once of 2 worker(s) ask for 6 CPU; the cluster has 2 CPU" in said
+    assert "set max_concurrent_trials=1" in said
+    assert said in caplog.text
+    [said] = preflight(task, ScalingConfig(num_workers=2, use_gpu=True))
+    assert "2 GPU; the cluster has 0 GPU" in said
+    assert "not even one fits" in said
+
+
+def test_files_that_only_the_driver_sees_are_named(
+    cluster: Cluster, make_task: Callable[..., Task], tokenizer_dir: Path
+) -> None:
+    mine = f"/proc/self/task/{os.getpid()}"  # a folder that exists in this process only
+    task = make_task(model=Model(name=mine, tokenizer=str(tokenizer_dir)))
+    said = preflight(task)
+    assert len(said) == 2  # of each node
+    assert all(f"does not see {mine}; put data and model" in sentence for sentence in said)
+    assert str(tokenizer_dir) not in "".join(said)
+
+
+@pytest.fixture
+def node_of_its_own(cluster: Cluster, tmp_path: Path) -> Iterator[dict[str, Path]]:
+    """A third node whose `cache`, `data` and `storage` folders are not the driver's."""
+    folders = {name: tmp_path / name for name in ("cache", "data", "storage")}
+    for folder in folders.values():
+        folder.mkdir()
+    mounts = " && ".join(f"mount -t tmpfs none {folder}" for folder in folders.values())
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mounts], capture_output=True).returncode:
+        pytest.skip("this machine does not let us mount file systems")
+    program = Path(sys.executable).parent / "ray"
+    start = f"{mounts} && exec {program} start --block --num-cpus 1 --resources '{{\"far\": 2}}'"
+    before = len(ray.nodes())
+    node = subprocess.Popen(
+        ["unshare", "-rm", "sh", "-c", f"{start} --address {cluster.address}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while "far" not in ray.cluster_resources() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert len(ray.nodes()) > before
+    yield folders
+    node.terminate()
+    node.wait(30)
+    deadline = time.monotonic() + 60
+    while "far" in ray.cluster_resources() and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_a_node_without_the_drivers_files(
+    cluster: Cluster, node_of_its_own: dict[str, Path], make_task: Callable[..., Task]
+) -> None:
+    """What it cannot see is said; the tokens it cannot see it makes itself, once for two trials of the node."""
+    folders = node_of_its_own
+    task = make_task(cache_dir=str(folders["cache"]), max_steps=3)
+    cache, storage = preflight(task, storage=str(folders["storage"]))
+    assert f"does not share Task.cache_dir ({folders['cache']}): it tokenises the data itself, once" in cache
+    assert "checkpoints of its trials would be lost" in storage
+    file = folders["data"] / "a.jsonl"
+    file.write_text('{"text": "the cat sees a bird"}\n')
+    [said] = preflight(replace(task, domains={**task.domains, "file": Domain(file)}))
+    assert f"does not see {file}" in said
+
+    @ray.remote(num_cpus=0.5, resources={"far": 1})
+    def packs() -> dict[str, int]:
+        time.sleep(0.5)
+        Session(task)
+        return {p.name: p.stat().st_mtime_ns for p in Path(task.cache_dir).glob("*/info.json") for p in [p.parent]}
+
+    one, two = ray.get([packs.remote(), packs.remote()])
+    assert len(one) == 3  # two domains and the target
+    assert one == two
+    assert not list(folders["cache"].iterdir())  # on that node, not here
+
+
+@pytest.mark.slow
+def test_two_workers_that_find_no_tokens_make_them_once(
+    cluster: Cluster, make_task: Callable[..., Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(cache_dir=str(tmp_path / "cache"), max_steps=3)
+    what = trainable(task, ScalingConfig(num_workers=2), prepare=False)
+    assert not list((tmp_path / "cache").glob("*/info.json"))
+    [result] = tune.Tuner(
+        what, run_config=tune.RunConfig(storage_path=str(tmp_path), name="x", verbose=0)
+    ).fit()  # fmt: skip
+    assert result.error is None
+    assert len(list((tmp_path / "cache").glob("*/info.json"))) == 3
+    assert not list((tmp_path / "cache").glob(".*-*"))
+
+
+def test_memory_is_counted_from_shapes(make_task: Callable[..., Task], base_dir: Path) -> None:
+    task = make_task(model=Model(name=str(base_dir)), accumulation=2)
+    session = Session(task)
+    whole = session.models.build({}, 0)
+    parameters = sum(p.numel() for p in whole.parameters())
+    full = memory_per_gpu(task, whole)
+    assert (full.weights, full.training) == (4 * parameters, 12 * parameters)
+    lora: dict[str, Any] = {"r": 4, "q_proj": True, "down_proj": True, "v_proj": False, "num_layers": 1}
+    few = memory_per_gpu(task, whole, lora=lora)
+    trained = sum(p.numel() for p in session.models.build({"lora": lora}, 0).parameters() if p.requires_grad)
+    assert (few.weights, few.training) == (2 * parameters, 16 * trained)
+    halves = memory_per_gpu(task, whole, workers=2, sharded=True)
+    assert halves.training == full.training / 2
+    assert halves.activations == full.activations / 2
+    assert halves.weights > full.weights / 2
+    less = memory_per_gpu(replace(task, activation_checkpointing=True), whole)
+    assert less.activations < full.activations
+    assert full.total == pytest.approx(sum((full.weights, full.training, full.activations, full.logits, full.context)))
