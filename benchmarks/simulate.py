@@ -98,7 +98,7 @@ class Trace:
 def granted(method: Method, name: str, goal: float, max_t: float) -> float:
     """How far a trial may train: as it was told, or further if JoBSOptimizer lets it go on on the spot."""
     known = getattr(method, "trials", None)
-    grant = known[name].grant if isinstance(known, Mapping) else goal
+    grant = getattr(known.get(name), "grant", goal) if isinstance(known, Mapping) else goal
     return goal if grant is None else min(grant, max_t)
 
 

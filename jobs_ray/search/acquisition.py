@@ -37,6 +37,9 @@ _ROUNDS = 4
 _PARENTS = 10
 _CHILDREN = 24  # moves of each parent in a round
 _SAME = 1e-6  # distance below which two points are one
+# of a score that count: a restored search computes predictions in other batches, which moves the last bits, and of two
+# candidates that differ in their last bits must choose the same one
+_DIGITS = 9
 
 
 Score: TypeAlias = Callable[[Array], Array]
@@ -100,7 +103,7 @@ def maximise(space: SearchSpace, score: Score, good: Array, avoid: Array, rng: n
 
 
 def _score(score: Score, X: Array, asked: KDTree | None) -> Array:
-    values = score(X)
+    values = np.round(score(X), _DIGITS)
     if asked is not None:
         nearest, _ = asked.query(X, distance_upper_bound=_SAME)  # infinite when there is none so near
         values = np.where(np.isfinite(nearest), values - 1e6, values)
