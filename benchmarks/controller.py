@@ -86,12 +86,14 @@ class Controller:
         """The trial ends in order."""
         last = flatten_dict(trial.last_result)
         self._call("scheduler.on_trial_complete", trial, self._scheduler.on_trial_complete, self, trial, last)
-        self._call(
-            "searcher.on_trial_complete", trial, self.search_alg.on_trial_complete, trial.trial_id, result=last
-        )
+        self._call("searcher.on_trial_complete", trial, self.search_alg.on_trial_complete, trial.trial_id, result=last)
         self._tell("on_trial_complete", trial)
         trial.set_status(Trial.TERMINATED)
         del self._live[trial.trial_id]
+
+    def ask_no_more(self) -> None:
+        """The experiment ends with the trials that run."""
+        self._finished = True
 
     # ---- the loop
 
@@ -131,7 +133,7 @@ class Controller:
         self._trials.append(trial)
         self._live[trial_id], self._reached[trial_id] = trial, (0, 1)
         self._call("scheduler.on_trial_add", trial, self._scheduler.on_trial_add, self, trial)
-        self._finished = len(self._trials) >= self._num_samples
+        self._finished |= len(self._trials) >= self._num_samples
         return True
 
     def _schedule(self, trial: Trial) -> None:
@@ -159,10 +161,19 @@ class Controller:
         """With the keys that Ray adds."""
         return {
             "loss": self._train(trial.config, t),
-            **{"training_iteration": t, "iterations_since_restore": t, "done": t >= self._reports},
-            **{"trial_id": trial.trial_id, "pid": process, "node_ip": "10.0.0.1", "hostname": trial.trial_id},
-            **{"time_this_iter_s": self._interval_s, "time_total_s": t * self._interval_s, "timestamp": int(self.now)},
-            **{"date": "2026-01-01_00-00-00", "config": trial.config, "experiment_tag": trial.trial_id},
+            "training_iteration": t,
+            "iterations_since_restore": t,
+            "done": t >= self._reports,
+            "trial_id": trial.trial_id,
+            "pid": process,
+            "node_ip": "10.0.0.1",
+            "hostname": trial.trial_id,
+            "time_this_iter_s": self._interval_s,
+            "time_total_s": t * self._interval_s,
+            "timestamp": int(self.now),
+            "date": "2026-01-01_00-00-00",
+            "config": trial.config,
+            "experiment_tag": trial.trial_id,
         }
 
     def _process(self, trial: Trial, result: dict[str, Any]) -> bool:
@@ -192,7 +203,9 @@ class Controller:
         method = getattr(self._callback, name)
         self._call(f"callback.{name}", trial, method, iteration=self.results, trials=self._trials, trial=trial, **more)
 
-    def _call(self, name: str, trial: Trial | str | None, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def _call(
+        self, name: str, trial: Trial | str | None, method: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
         start = time.thread_time()
         answer = method(*args, **kwargs)
         self._watch(name, getattr(trial, "trial_id", trial) or "", time.thread_time() - start)

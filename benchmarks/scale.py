@@ -12,6 +12,7 @@ percentile and longest, in ms. A trial reports once a simulated minute, 1 % of t
     step        a turn of the loop besides: `on_step_begin`, `choose_trial_to_run`, and `suggest` that answers "not yet"
     save        Ray does it every 10 s of real time; here `--saves` times, evenly spread
     busy        CPU seconds in all those calls over the simulated time that the experiment took
+    growth      median of `result` in the last tenth of the results over that in the second tenth
     idle        share of the slots' simulated time that they waited for a suggestion (four times too long on an idle
                 machine: a step of .1 s takes .025 s here)
 """
@@ -32,6 +33,7 @@ from ray import tune
 
 from benchmarks.controller import Controller
 from jobs_ray import JoBSSearcher, mixture
+from jobs_ray.models.late_import import import_models
 
 SPACE = {
     "mixture": mixture("code", "prose", "maths", "web"),
@@ -81,8 +83,9 @@ class Times:
                 self.of[part].append(self._open.pop(part))
 
 
-def run(trials: int, in_flight: int, reports: int, saves: int, seed: int) -> dict[str, Any]:
-    """One row of the table."""
+def run(trials: int, in_flight: int, reports: int, saves: int, seed: int, limit_s: float) -> dict[str, Any]:
+    """One row of the table. After `limit_s` of real time no more trials are asked for."""
+    import_models()
     times, before = Times(), memory_mib()
     searcher = JoBSSearcher(max_t=reports, seed=seed)
     controller = Controller(
@@ -102,6 +105,8 @@ def run(trials: int, in_flight: int, reports: int, saves: int, seed: int) -> dic
             if len(controller.get_trials()) >= (saved + 1) * trials / saves:
                 saved += 1
                 save()
+            if time.perf_counter() - start > limit_s:
+                controller.ask_no_more()
         save()
         begin = time.thread_time()
         again = JoBSSearcher()
@@ -114,8 +119,8 @@ def run(trials: int, in_flight: int, reports: int, saves: int, seed: int) -> dic
     for name in COLUMNS:
         found = np.array(times.of[name]) * 1e3
         row[name] = [float(np.median(found)), float(np.percentile(found, 99)), float(found.max()), len(found)]
-    early = times.of["result"][: max(len(times.of["result"]) // 20, 1)]
-    late = times.of["result"][-len(early) :]
+    tenth = max(len(times.of["result"]) // 10, 1)
+    early, late = times.of["result"][tenth : 2 * tenth], times.of["result"][-tenth:]
     return row | {
         "results": controller.results,
         "lost": controller.lost,
@@ -134,7 +139,8 @@ def show(row: Mapping[str, Any]) -> None:
     cells = " ".join(f"{' / '.join(f'{v:.2f}' for v in row[name][:3]):>20}" for name in COLUMNS)
     print(
         f"{row['trials']:6} {row['in_flight']:5} {row['reports']:5} {cells} {row['restore_s']:7.2f} "
-        f"{row['state_mib']:6.1f} {row['memory_mib']:6.0f} {row['busy']:7.2%} {row['idle']:6.1%} {row['growth']:6.2f}",
+        f"{row['state_mib']:6.1f} {row['memory_mib']:6.0f} {row['busy']:7.2%} {row['idle']:6.1%} {row['growth']:6.2f} "
+        f"{row['lost']:5}",
         flush=True,
     )
 
@@ -146,16 +152,17 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 64, 1000])
     parser.add_argument("--reports", type=int, nargs="+", default=[25])
     parser.add_argument("--saves", type=int, default=40)
+    parser.add_argument("--limit-s", type=float, default=float("inf"), help="of real time a row, then no more trials")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write the rows here")
     args = parser.parse_args()
     heads = " ".join(f"{name + ' ms':>20}" for name in COLUMNS)
-    print(f"trials at once /run {heads} restore  MiB on  MiB in    busy   idle growth", flush=True)
+    print(f"trials at once /run {heads} restore  MiB on  MiB in    busy   idle growth  lost", flush=True)
     rows = []
     for trials in args.trials:
         for in_flight in args.in_flight:
             for reports in args.reports:
-                rows.append(run(trials, in_flight, reports, args.saves, args.seed))
+                rows.append(run(trials, in_flight, reports, args.saves, args.seed, args.limit_s))
                 show(rows[-1])
                 if args.json:
                     args.json.write_text(json.dumps(rows, indent=1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import signal
 import time
 from collections import Counter
@@ -69,7 +68,6 @@ def play(schedule: Schedule, address: str, folder: Path) -> Course:
 
 
 def _watch(driver: Any, schedule: Schedule, leg: Leg, course: Course, folder: Path, began: int) -> None:
-    chance = random.Random(f"{schedule.seed} {began}")
     deadline, interrupted, annoyed = time.monotonic() + LIMIT_S, False, False
     full = folder / "disk full"
     while driver.is_alive():
