@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
-.PHONY: test test-core test-tune test-lm test-all gpu soak check demo fuzz bench clean
+.PHONY: test test-core test-tune test-lm test-all gpu soak check demo fuzz chaos bench clean
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
@@ -50,6 +50,10 @@ demo: $(STAMP)
 # 10,000 random op sequences against the invariants of the optimiser.
 fuzz: $(STAMP)
 	JOBS_RAY_FUZZ=10000 $(BIN)/python -m pytest -q tests/search/test_fuzz.py
+
+# 200 seeded schedules of kills, restores and troubles; JOBS_RAY_CHAOS_FROM is the first seed.
+chaos: $(STAMP)
+	JOBS_RAY_CHAOS=200 $(PYTEST) -m chaos tests/chaos
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.predictor --data $(DATA)

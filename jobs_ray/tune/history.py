@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.fs
 from ray.air.constants import EXPR_RESULT_FILE
+from ray.tune.result import TRAINING_ITERATION
 from ray.tune.utils import flatten_dict
 
 
@@ -29,7 +30,8 @@ def of_trial(trial: Any) -> list[dict[str, Any]]:
             _read(storage.storage_filesystem, storage.trial_fs_path),
             key=len,
         )
-    return found or ([flatten_dict(trial.last_result)] if trial.last_result else [])
+    last = flatten_dict(trial.last_result)  # of a trial that never reported: its configuration
+    return found or ([last] if TRAINING_ITERATION in last else [])
 
 
 def of_id(trial_id: str, storage: Any) -> list[dict[str, Any]]:

@@ -270,7 +270,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             if self._run is not None:
                 self._metric = self._settings.agree("metric", self._metric, self._run.metric)
                 self._mode = self._settings.agree("mode", self._mode, self._run.mode)
-                if self._num_samples is None:
+                if self._num_samples is None and not self._unreconciled:  # at a restore Ray tells everybody 1
                     self._set_num_samples(self._run.num_samples)
             if self._metric is None and self._mode is not None:
                 self._metric = DEFAULT_METRIC  # the trainable returns a bare number

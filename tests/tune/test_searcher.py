@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from tune_spaces import nested_space
 
-from jobs_ray import JoBSSearcher, StateError, mixture
+from jobs_ray import JoBSScheduler, JoBSSearcher, StateError, mixture
 from jobs_ray.space import SpaceError
 from jobs_ray.trials.records import trial_to_json
 from jobs_ray.tune import session_state
@@ -463,6 +463,16 @@ def test_without_any_state_and_any_space_the_error_says_so(tmp_path: Path) -> No
     assert not (tmp_path / "state").exists()  # nothing is saved over what may be whole elsewhere
     with pytest.raises(SpaceError, match="nothing to search: no saved state can be used; give"):
         lost.suggest("a")
+
+
+def test_a_search_built_anew_is_not_limited_by_what_ray_says_at_a_restore(tmp_path: Path) -> None:
+    """Ray keeps `num_samples` with its own state of the search, and tells the scheduler 1."""
+    scheduler = JoBSScheduler()
+    scheduler.set_search_properties("loss", "min", num_samples=1)
+    lost = searcher()
+    lost.restore_from_dir(str(tmp_path))
+    lost.see([])
+    assert lost.session.num_samples is None
 
 
 def test_the_searcher_can_be_pickled_at_any_time() -> None:

@@ -1,0 +1,131 @@
+"""The driver of one leg: a process that runs or restores the experiment, with what is to go wrong in it built in.
+
+Forked from a server that has Ray and torch loaded: a fresh interpreter would take six CPU seconds to get so far.
+"""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+from chaos_schedule import Leg, Schedule
+from chaos_trainable import MAX_T, Chaotic
+from ray import tune
+
+from jobs_ray import JoBSScheduler, JoBSSearcher
+from jobs_ray.models.late_import import import_models
+from jobs_ray.trials import state
+
+import_models()
+
+
+def trainable() -> Any:
+    """A quarter of a CPU each: four at once on a Ray of one."""
+    return tune.with_resources(Chaotic, {"cpu": 0.25})
+
+
+def space(schedule: Schedule, folder: str) -> dict[str, Any]:
+    return {
+        "x": tune.uniform(0.0, 1.0),
+        "kind": tune.choice(["a", "b"]),
+        "folder": folder,
+        "pace": 0.03,
+        "troubled": schedule.troubled,
+        "troubles": list(schedule.troubles),
+    }
+
+
+class Raising(tune.Callback):
+    """Raises once the file `raise` lies in the folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.marker = Path(folder, "raise")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if self.marker.exists():
+            raise RuntimeError("the callback fails on purpose")
+
+
+def tuner(schedule: Schedule, folder: str) -> tune.Tuner:
+    """A new experiment in `folder`/run."""
+    searcher = JoBSSearcher(
+        max_t=MAX_T,
+        short_t=2,
+        budget=schedule.budget,
+        seed=schedule.seed,
+        time_attr=schedule.time_attr,
+        resume_key="resume_from" if schedule.resume else None,
+        trial_timeout_s=schedule.timeout_s,
+    )
+    return tune.Tuner(
+        trainable(),
+        param_space=space(schedule, folder),
+        tune_config=tune.TuneConfig(
+            metric="loss",
+            mode="min",
+            num_samples=-1,
+            max_concurrent_trials=schedule.concurrent,
+            reuse_actors=True,
+            search_alg=searcher,
+            scheduler=JoBSScheduler() if schedule.scheduled else None,
+        ),
+        run_config=tune.RunConfig(
+            name="run",
+            storage_path=folder,
+            verbose=0,
+            callbacks=[Raising(folder)],
+            failure_config=tune.FailureConfig(max_failures=schedule.max_failures),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=schedule.resume),
+        ),
+    )
+
+
+def save_with_trouble(folder: Path, leg: Leg) -> None:
+    """While the file `disk full` lies there a save fails; with `kill in save` the next one kills this process."""
+    write, replace = state.write, Path.replace
+
+    def dies(path: Path, target: Any) -> Any:
+        if leg.stage == "half written":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        if leg.stage == "after the rename":
+            replace(path, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def troubled(path: Any, text: str) -> None:
+        if (folder / "disk full").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        if (folder / "kill in save").exists():
+            Path.replace = dies  # type: ignore[method-assign, assignment]
+        write(path, text)
+
+    state.write = troubled
+
+
+def drive(address: str, folder: str, path: str | None, schedule: Schedule, leg: Leg) -> None:
+    """Runs the experiment of the schedule, or restores that at `path`. Whatever it says goes to `folder`/log."""
+    log = os.open(Path(folder, "log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    faulthandler.register(signal.SIGUSR1)  # the stacks of one that hangs
+    print(f"---- {leg}", flush=True)
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(schedule.save_every_s)
+    save_with_trouble(Path(folder), leg)
+    ray.init(address=address, log_to_driver=False)
+    try:
+        if path is None:
+            run = tuner(schedule, folder)
+        else:
+            run = tune.Tuner.restore(path, trainable=trainable(), **leg.restore)
+        results = run.fit()
+        print(f"---- ended: {len(results)} trials, {len(results.errors)} errors", flush=True)
+    finally:
+        ray.shutdown()
+        sys.stdout.flush()
