@@ -1,4 +1,4 @@
-"""Memory and time of a run before it is run, from shapes alone. To plan with, not to rely on: within about a third.
+"""Memory and time of a run before it is run, from shapes alone. To plan with: never compared with a GPU yet.
 
 Notation: P parameters, Q of them trained, L layers, h hidden size, V words; a pass has b rows of s tokens, each of
 R ranks b = batch / (R x accumulation). Bytes a number: 2 in bfloat16, 4 in float32.
@@ -18,7 +18,7 @@ from typing import Any
 
 from jobs_ray.lm.task import Task
 
-_CONTEXT = 1.0e9  # CUDA context, libraries, fragments: seen between .5 and 1.5 GB
+_CONTEXT = 1.0e9  # a guess at CUDA's context, libraries and fragments
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ learned. With "loss_tokens" they are what the weights say.
 "tokens" stays the default, on the evidence of `benchmarks/loss_tokens.py` (two seeds, 120 steps, uniform weights over
 two domains of questions, worked solutions and prose): with "loss_tokens" nearly all rows of a run are questions, whose
 answers are a few tokens, and far fewer tokens are learned in the same steps. Held-out losses with "tokens" / with
-"loss_tokens": questions 1.31 / 1.23, solutions .47 / 3.23, prose .79 / 4.00, their mean .97 / 2.42; of six random
-mixtures the median 1.61 / 3.55. So "loss_tokens" is for a target of questions alone.
+"loss_tokens": questions 1.31 / 1.23, solutions .47 / 3.23, prose .79 / 4.00, their mean .97 / 2.42; of three
+random mixtures a seed the median 1.61 / 3.55. Longer runs were not tried. "loss_tokens" is for a target of questions.
 Within a domain rows are shuffled by (seed, domain, epoch); an exhausted domain starts its next epoch.
 """
 

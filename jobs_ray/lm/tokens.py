@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 IGNORE = -100  # transformers' label of a token without loss
 TEXTS = ("text", "wikitext")
 # A tokenizer's memory is some 150 bytes a character (30 MB in one piece: 5.4 GB). Cut before a single space between
-# words, the pieces of a byte-level BPE have the same tokens as the whole.
+# words, the pieces of a byte-level BPE have the same tokens as the whole (tests); where there is none, a word is cut.
 PIECE = 1 << 16  # characters
 _CALL = 1 << 20  # characters a call of the tokenizer
 _EXAMPLES_A_CALL = 512
