@@ -163,3 +163,9 @@ def test_public_names_resolve_or_say_what_they_need() -> None:
     assert set(jobs_ray.__all__) <= set(dir(jobs_ray))
     with pytest.raises(AttributeError, match="nonsense"):
         _ = jobs_ray.nonsense
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their bare names."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(set(names)) == len(names)
