@@ -167,5 +167,5 @@ def test_public_names_resolve_or_say_what_they_need() -> None:
 
 def test_no_two_files_of_tests_have_one_name() -> None:
     """pytest imports them by their bare names."""
-    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    names = [path.name for path in (PACKAGE.parent / "tests").rglob("test_*.py")]
     assert len(set(names)) == len(names)
