@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,10 @@ def noted(kind: type, name: str, notes: Notes) -> type:
 def cluster() -> Iterator[None]:
     ray.shutdown()
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    here = sys.modules[__name__]  # the workers cannot import it
+    ray.cloudpickle.register_pickle_by_value(here)
     yield
+    ray.cloudpickle.unregister_pickle_by_value(here)
     ray.shutdown()
 
 
