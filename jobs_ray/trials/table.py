@@ -16,19 +16,19 @@ RECALLED = 500
 """So many of the first and of the newest trials are looked at for a decision, besides full runs and promotions."""
 
 
-class Costs(NamedTuple):
-    """Sums over trials: of their `cost`, the `steps` of those that reported none, and the costs a step of the others."""
+class CostSums(NamedTuple):
+    """Sums over trials: their costs, the steps of those that reported none, and the costs a step of the others."""
 
     cost: float = 0.0
     unread_steps: float = 0.0
     rates: float = 0.0
     rated: int = 0
 
-    def add(self, trial: Trial) -> Costs:
+    def add(self, trial: Trial) -> CostSums:
         rate = trial.rate
         unread = trial.steps if rate is None else 0.0
         known = rate is not None
-        return Costs(self.cost + trial.meter.cost, self.unread_steps + unread, self.rates + (rate or 0.0),
+        return CostSums(self.cost + trial.meter.cost, self.unread_steps + unread, self.rates + (rate or 0.0),
                      self.rated + known)  # fmt: skip
 
     @property
@@ -56,7 +56,7 @@ class TrialTable(Mapping[str, Trial]):
         self._ended: Counter[Kind] = Counter()
         self._ended_steps = 0.0
         self._ended_trained = 0
-        self._ended_costs = Costs()
+        self._ended_costs = CostSums()
         self._cut: dict[str, None] = {}  # completed as far as known, but perhaps not by themselves
         self._reached, self._any_ended = 0.0, False
         for trial in trials:
@@ -139,7 +139,7 @@ class TrialTable(Mapping[str, Trial]):
             return float(self._ended_trained + sum(bool(trial.curve.last_t) for trial in running))
         return (self._ended_steps + sum(trial.steps for trial in running)) / max_t
 
-    def costs(self) -> Costs:
+    def costs(self) -> CostSums:
         """What was reported of costs so far."""
         total = self._ended_costs
         for trial in self.running():
