@@ -36,6 +36,9 @@ class Costs(Protocol):
     @property
     def full(self) -> float: ...
 
+    def spent(self, trials: TrialTable) -> float:
+        """By all of them so far."""
+
     def of(self, trial: Trial, steps: float) -> float:
         """Of so many further steps of `trial`."""
 
@@ -52,6 +55,9 @@ class InFullRuns:
     @property
     def full(self) -> float:
         return 1.0
+
+    def spent(self, trials: TrialTable) -> float:
+        return trials.spent(self.max_t)
 
     def of(self, trial: Trial, steps: float) -> float:
         return steps / self.max_t
@@ -76,6 +82,9 @@ class Measured:
     @property
     def full(self) -> float:
         return self.rate * self.max_t
+
+    def spent(self, trials: TrialTable) -> float:
+        return trials.costs().spent
 
     def of(self, trial: Trial, steps: float) -> float:
         source = self.trials.get(trial.promotes) if trial.promotes else None

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from jobs_ray.models.cost import Costs, InFullRuns
 from jobs_ray.trials import Trial, TrialTable
+
+if TYPE_CHECKING:  # what only plans needs no numpy
+    from jobs_ray.models.cost import Costs
 
 TOLERANCE = 1e-9  # budgets are sums of fractions
 LEARN_FULL = 1
@@ -55,7 +58,7 @@ def ledger(trials: TrialTable, total: float | None, costs: Costs | None) -> Budg
     if costs is None:
         spent = trials.spent(None)
         return Budget(total, spent, spent + sum(not trial.curve.last_t for trial in running))
-    spent = trials.spent(costs.max_t) if isinstance(costs, InFullRuns) else trials.costs().spent
+    spent = costs.spent(trials)
     open_ = sum(costs.of(trial, outstanding_steps(trial, costs.max_t)) for trial in running)
     return Budget(total, spent, spent + open_)
 

@@ -26,7 +26,7 @@ from jobs_ray.models.fitting import ModelCache, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
-from jobs_ray.search.budget import Budget, ledger, promotion_cost
+from jobs_ray.search.budget import Budget, promotion_cost
 from jobs_ray.search.generator import promoted_by
 from jobs_ray.search.policy import Policy, ending, observed
 from jobs_ray.search.progress import horizon, search_progress, validated
@@ -272,7 +272,7 @@ class JoBSOptimizer:
     @property
     def budget(self) -> Budget:
         """In full-run equivalents, or in `cost_unit`."""
-        return ledger(self._trials, self.settings.budget, self.costs)
+        return self._policy.budget(self.settings, self._trials, self._cache)
 
     @property
     def budget_spent(self) -> float:

@@ -13,7 +13,7 @@ from jobs_ray.models.cost import Costs, known_costs
 from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Predictor
-from jobs_ray.search.budget import ledger
+from jobs_ray.search.budget import Budget, ledger
 from jobs_ray.search.generator import Action, CandidateGenerator, promotable
 from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left
 from jobs_ray.search.settings import FINISHED, Settings, _Finished
@@ -70,6 +70,13 @@ class Policy:
         """What there is to go by; None: the length of a full run is not known, or no cost has been reported yet."""
         max_t, measured = horizon(settings, trials), settings.cost_unit is not None
         return None if max_t is None else known_costs(self.space, trials, max_t, cache, measured=measured, fit=fit)
+
+    def budget(self, settings: Settings, trials: TrialTable, cache: ModelCache) -> Budget:
+        """The ledger, by the models as last fitted. Costs that nobody has reported yet count nothing."""
+        costs = self.costs(settings, trials, cache, fit=False)
+        if costs is None and settings.cost_unit is not None:
+            return Budget(settings.budget, 0.0, 0.0)
+        return ledger(trials, settings.budget, costs)
 
     def _learn(self, now: Progress, generator: CandidateGenerator, settings: Settings) -> Action | None:
         """LEARN: random short runs, the best of them promoted; or, with `num_full`, random full runs."""

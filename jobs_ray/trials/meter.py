@@ -43,12 +43,13 @@ class Meter:
         known = bisect_left(self.t, t)
         times, readings, base, paid = self.t[:known], self.reading[:known], self.base, self.paid
         before = readings[-1] if readings else 0.0
-        anew = known < len(self.t) and (restarted or t < self.t[-1])
-        # trained again: only a counter outside the trial has gone on, one inside has less to count
+        anew = bool(self.t) and (restarted or t < self.t[-1])
+        # started again: only a counter outside the trial has gone on, one inside has less to count
         if reading <= self.reading[-1] if anew else reading < before:
             paid = self.cost if anew else paid + before - base
             # a checkpoint held it: it is nearer to what it read here the last time than to that less what was before
-            restored = anew and before <= reading and reading > self.reading[known] - before / 2.0
+            held = anew and known < len(self.t) and before <= reading
+            restored = held and reading > self.reading[known] - before / 2.0
             times, readings, base = (times, readings, before) if restored else ((), (), 0.0)
         return Meter((*times, t), (*readings, reading), base, paid)._thinned()
 
