@@ -170,16 +170,15 @@ def non_additive(rng: Rng, instance: int) -> Drawn:
 
 
 def costs(rng: Rng, instance: int) -> Drawn:
-    """A step costs up to eight times as much at the highest rank and depth as at the lowest, and these train better.
-
-    The rate is rank^.2 x layers^.25, mean 1; a third of the score's sd is its logarithm's.
+    """A step costs up to six times as much at the highest rank and depth as at the lowest, and, all else equal, these
+    train better: the rate is rank^.2 x layers^.25, its mean over random configurations 1.
     """
     layout, names = Layout(5, LORA), [d.name for d in LORA]
     rank, layers = (5 + names.index(name) for name in ("rank", "layers"))
 
     def log_rate(rows: Array) -> Array:
         depth = 1 + 31 * rows[:, layers]
-        return 0.2 * rows[:, rank] * np.log(128) + 0.25 * np.log(depth)
+        return np.asarray(0.2 * rows[:, rank] * np.log(128) + 0.25 * np.log(depth))
 
     mean = float(np.exp(log_rate(layout.random(4096, np.random.default_rng(3)))).mean())
     better, law = standard(log_rate, layout), mixing_law(layout, rng, vertex=instance % 2 == 1)

@@ -151,7 +151,10 @@ class CandidateGenerator:
     def _for_its_cost(self, score: Score, within: Within) -> Score:
         """Log EI less log cost: improvement per cost (Snoek et al. 2012), among what is within the price.
 
-        A user's acquisition function may be on any scale, so it stays as it is.
+        A user's acquisition function may be on any scale, so it stays as it is. What pays on the family `costs` is the
+        ledger in costs; the division is a tie there (C = 10, 6 instances x 5 seeds: regret .451 without costs, .286 so,
+        .292 undivided, .292 with an exponent that falls with what is left; standard errors of the differences to the
+        first .04), where the best is mostly the dearest.
         """
         costs = self.costs
         if costs is None:
