@@ -70,9 +70,9 @@ def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
         "own_end": trial.own_end,
         "silent": trial.silent,
         "checkpoint_t": trial.checkpoint_t,
-        "charged": trial.charged,
         # [times, readings, base, paid]; None in searches that count in full runs
         "meter": None if meter == Meter() else [list(meter.t), list(meter.reading), meter.base, meter.paid],
+        "charged": trial.charged,
     }
 
 
