@@ -80,13 +80,14 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def s3_bucket(s3_server: str) -> SubTreeFileSystem:
+def s3_bucket(s3_server: str, tmp_path: Path) -> SubTreeFileSystem:
+    """A folder of the one bucket, this test's own."""
     s3 = S3FileSystem(
         access_key="k", secret_key="s", region="us-east-1", scheme="http", endpoint_override=s3_server,
         allow_bucket_creation=True,
     )  # fmt: skip
     s3.create_dir("jobs")
-    return SubTreeFileSystem("jobs", s3)
+    return SubTreeFileSystem(f"jobs/{tmp_path.name}", s3)
 
 
 @pytest.mark.slow
@@ -97,7 +98,7 @@ def test_a_checkpoint_on_s3_by_its_uri(
     session = Session(task)
     run(task, {"max_steps": 6}, session=session, keep=tmp_path / "short")
     copy_files(str(tmp_path / "short"), "uri/short", destination_filesystem=s3_bucket)
-    uri = f"s3://k:s@jobs/uri/short?scheme=http&region=us-east-1&endpoint_override={s3_server}"
+    uri = f"s3://k:s@{s3_bucket.base_path}uri/short?scheme=http&region=us-east-1&endpoint_override={s3_server}"
     rest = run(task, {"resume_from": uri}, session=session)
     assert curve(rest) == pytest.approx({s: v for s, v in curve(run(task, {}, session=session)).items() if s > 6})
     assert load(uri)[0].config.hidden_size == 32
