@@ -51,7 +51,7 @@ class Policy:
             self.space, self.predictor, self.hooks, self.points, self.candidates, settings.seed, max_t, trials, asked,
             cache, quick, costs if settings.cost_unit else None,
         )  # fmt: skip
-        short_t = math.inf if full or max_t is None else short_length(settings, max_t, costs)
+        short_t = math.inf if full or max_t is None else short_length(settings, trials, max_t, costs)
         whole = max_t is None or short_t >= max_t
         if settings.cost_unit and costs is None:
             begun = sum(trial.charged and (trial.running or trial.steps > 0) for trial in trials.values())

@@ -75,10 +75,19 @@ def horizon(settings: Settings, trials: TrialTable) -> float | None:
     return settings.max_t or trials.longest
 
 
-def short_length(settings: Settings, max_t: float, costs: Costs | None) -> float:
-    """Length of a short run; `max_t` when there is nothing shorter. While costs are unknown: as of a small budget."""
+def short_length(settings: Settings, trials: TrialTable, max_t: float, costs: Costs | None) -> float:
+    """Length of a short run; `max_t` when there is nothing shorter. While costs are unknown: as of a small budget.
+
+    An automatic one ends where trials report, once one has: between two reports nothing is learned for the money.
+    """
+    if settings.short_t != "auto":
+        return min(settings.short_t, max_t)
     budget = None if settings.budget is None else settings.budget / costs.full if costs else 0.0
-    return min(first_short_t(max_t, budget) if settings.short_t == "auto" else settings.short_t, max_t)
+    short_t = first_short_t(max_t, budget)
+    first = next((trial.curve.t[0] for trial in trials.values() if trial.charged and trial.curve.t), 0.0)
+    if 0.0 < first < max_t:
+        short_t = max(round(short_t / first), 1) * first
+    return min(short_t, max_t)
 
 
 def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float, as_fitted: bool) -> float:
@@ -130,7 +139,7 @@ def search_progress(
     cache: ModelCache,
 ) -> Progress:
     """Everything that the rule of the phases looks at. `max_t`: the horizon."""
-    short_t = short_length(settings, max_t, costs)
+    short_t = short_length(settings, trials, max_t, costs)
     if settings.short_t == "auto":
         fitted = fit_predictor(space, cache.recall(trials), predictor, max_t, cache)
         short_t = _long_enough(fitted, short_t, max_t, cache.as_fitted)
