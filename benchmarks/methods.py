@@ -75,6 +75,7 @@ METHODS: dict[str, Build] = {
     "asha": library("rivals", "ASHA"),
     "paper": library("paper", "PaperRecipe"),
     "paper-full": _paper_full,
+    "jobs-costs": jobs(cost_unit="mean full runs"),
     "jobs-no-predictor": jobs(plain=True),
     "jobs-no-confirmation": jobs(num_confirm=0),
     "jobs-data-only": jobs("data"),

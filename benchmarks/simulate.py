@@ -1,7 +1,8 @@
 """Asynchronous training in simulated time: several trials in flight, every report costs one unit of time.
 
 Rules, the same for every method:
-- In a unit of time each trial in flight trains on to its next t and reports; the report is charged 1/max_t of a run.
+- In a unit of time each trial in flight trains on to its next t and reports; the report is charged 1/max_t of a run,
+  times the configuration's `step_cost` where the problem has one. A method that counts costs is told them.
 - A report that is no finite number ends its trial: the training has crashed.
 - A Suggestion with `resume_from` goes on from the last t of that trial: only what it trains itself is charged.
 - When `budget` is spent training stops there and then: later reports do not exist, whatever was in flight.
@@ -35,6 +36,7 @@ class Problem:
     candidates: the only configurations that can be evaluated, None when any can.
     fallback: the regret of a method that recommends nothing (the median random configuration).
     coding: the search space, and how rivals see it.
+    step_cost: cost of a report relative to that of a mean configuration; None: all cost the same.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Problem:
     fallback: float
     max_t: int = MAX_T
     coding: Coding = field(default_factory=TableCoding)
+    step_cost: Callable[[Config], float] | None = None
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -115,9 +118,12 @@ def simulate(method: Method, problem: Problem, budget: float, *, parallel: int =
     max_t = problem.max_t
     limit = round(budget * max_t)
     running: dict[str, tuple[float, Array]] = {}  # trial -> (goal, curve)
+    rates: dict[str, float] = {}
+    paid: dict[str, float] = {}
+    told = getattr(getattr(method, "settings", None), "cost_unit", None) is not None
     reached: dict[str, int] = {}
     points: list[tuple[float, float]] = []
-    used = count = full = 0
+    used, count, full = 0.0, 0, 0
     finished = False
     began = time.perf_counter()
 
@@ -138,6 +144,8 @@ def simulate(method: Method, problem: Problem, budget: float, *, parallel: int =
                 goal = max_t if suggestion.steps is None else min(float(suggestion.steps), max_t)
                 reached[name] = reached[suggestion.resume_from] if suggestion.resume_from else 0
                 running[name] = (goal, problem.curve(suggestion.config))
+                rates[name] = problem.step_cost(suggestion.config) if problem.step_cost else 1.0
+                paid[name] = 0.0
         if not running:
             if finished:
                 break
@@ -146,9 +154,11 @@ def simulate(method: Method, problem: Problem, budget: float, *, parallel: int =
             if used >= limit:
                 break
             t = reached[name] = reached[name] + 1
-            used += 1
+            used += rates[name]
+            paid[name] += rates[name]
             value = float(curve[t - 1]) + (problem.noise * rng.normal() if problem.noise else 0.0)
-            decision = method.report(name, float(t), value)
+            cost = (paid[name] / max_t,) if told else ()
+            decision = method.report(name, float(t), value, *cost)
             goal = granted(method, name, goal, max_t)
             crashed = not math.isfinite(value)
             if crashed or decision is Decision.STOP or t >= goal or t >= max_t:

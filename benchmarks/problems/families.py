@@ -169,6 +169,23 @@ def non_additive(rng: Rng, instance: int) -> Drawn:
     return losses(layout, rng, score)
 
 
+def costs(rng: Rng, instance: int) -> Drawn:
+    """A step costs up to six times as much at the highest rank and depth as at the lowest, and, all else equal, these
+    train better: the rate is rank^.2 x layers^.25, its mean over random configurations 1.
+    """
+    layout, names = Layout(5, LORA), [d.name for d in LORA]
+    rank, layers = (5 + names.index(name) for name in ("rank", "layers"))
+
+    def log_rate(rows: Array) -> Array:
+        depth = 1 + 31 * rows[:, layers]
+        return np.asarray(0.2 * rows[:, rank] * np.log(128) + 0.25 * np.log(depth))
+
+    mean = float(np.exp(log_rate(layout.random(4096, np.random.default_rng(3)))).mean())
+    better, law = standard(log_rate, layout), mixing_law(layout, rng, vertex=instance % 2 == 1)
+    score = mix(layout, [(0.7, law), (0.6, bowls(layout, rng)), (0.35, lambda rows: -better(rows))])
+    return replace(losses(layout, rng, score), rate=lambda rows: np.exp(log_rate(rows)) / mean)
+
+
 def noisy(rng: Rng, instance: int) -> Drawn:
     """A mixing law with reports whose noise is a quarter (even) or half (odd instances) of the finals' spread."""
     return joint(rng, instance // 2, 5, noise=SPREAD * (0.5 if instance % 2 else 0.25))
@@ -193,6 +210,7 @@ FAMILIES: dict[str, Callable[[Rng, int], Drawn]] = {
     "deceptive": deceptive,
     "non_additive": non_additive,
     "noisy": noisy,
+    "costs": costs,
     "reports5": lambda rng, i: joint(rng, i, 5, max_t=5),
     "reports60": lambda rng, i: joint(rng, i, 5, max_t=60),
     "reports200": lambda rng, i: joint(rng, i, 5, max_t=200),

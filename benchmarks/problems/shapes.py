@@ -32,6 +32,7 @@ class Drawn:
     curves: Callable[[Array], Array]
     noise: float
     max_t: int = 25
+    rate: Term | None = None  # cost of a step (n,), 1 on average over random rows; None: all the same
     known: Array | None = None  # a row (d,) that is the optimum by construction, where there is one
 
 

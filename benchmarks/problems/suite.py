@@ -91,6 +91,9 @@ def make(family: str, instance: int, data: str | None = None) -> Instance:
     def curve(config: Any) -> Array:
         return np.asarray(drawn.curves(drawn.layout.to_row(config)[None])[0])
 
+    def step_cost(config: Any) -> float:
+        return 1.0 if drawn.rate is None else float(drawn.rate(drawn.layout.to_row(config)[None])[0])
+
     known = None
     if drawn.known is not None:
         known = float(normalise(sign * drawn.final(drawn.known[None]))[0] - normalise(np.array([saved["found"]]))[0])
@@ -100,7 +103,16 @@ def make(family: str, instance: int, data: str | None = None) -> Instance:
         float(normalise(costs[:4080]).reshape(-1, 20).min(1).mean()),
     )  # fmt: skip
     problem = Problem(
-        f"{family}-{instance}", drawn.metric, curve, regret, drawn.noise, None, 1.0, drawn.max_t, drawn.layout
+        f"{family}-{instance}",
+        drawn.metric,
+        curve,
+        regret,
+        drawn.noise,
+        None,
+        1.0,
+        drawn.max_t,
+        drawn.layout,
+        None if drawn.rate is None else step_cost,
     )
     return Instance(problem, drawn, check, best)
 

@@ -23,6 +23,7 @@ from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import LearningCurve, Trial, TrialStatus, TrialTable
 
 if TYPE_CHECKING:
+    from jobs_ray.models.regression import Regression
     from jobs_ray.models.surrogate import Fits, Surrogate
 
 MAX_FULL = 100  # full runs that the predictor learns from, the newest: keeps a fit below 0.2 s
@@ -43,6 +44,8 @@ class ModelCache:
     predictions: dict[str, tuple[LearningCurve, float, float]] = field(default_factory=dict)
     fits: Fits = field(default_factory=dict)
     denoiser: Denoiser = field(default_factory=Denoiser)
+    costs: Regression | None = None
+    costs_of: int = 0  # so many trials with costs, see models/cost.py
     as_fitted: bool = False
 
     def copy(self) -> ModelCache:

@@ -58,7 +58,8 @@ def cost(report: Report) -> str:
     full = sum(row.final is not None for row in report.trials)
     failed = sum(row.status is TrialStatus.FAILED for row in report.trials)
     of = "" if total is None else f" of {total:g}"
-    unit = "full runs' worth of training" if report.ours else "times the longest trial"
+    unit = "full runs' worth of training" if report.unit == "full runs" else report.unit
+    unit = unit if report.ours else "times the longest trial"
     return (
         f"{report.budget['spent']:.2f}{of} {unit}, {len(report.trials)} trials ({full} to the end"
         + (f", {failed} failed" if failed else "")

@@ -39,12 +39,15 @@ def compare(reports: Sequence[Report]) -> Section:
         )
         details.append("no trial has ended at full length" if best is None else config_line(best, report))
     header = ("experiment", "searcher", f"best {reports[0].metric}", "cost", "trials", "full", "time")
-    notes = ["best: of the trials that trained to the end. cost: in full runs of each experiment's own length."]
+    units = " and ".join(sorted({report.unit for report in reports}))
+    own = " of each experiment's own length" if units == "full runs" else ""
+    notes = [f"best: of the trials that trained to the end. cost: in {units}{own}."]
     notes += [
         f"Not comparable: {what} differ ({', '.join(sorted(map(str, values)))})."
         for what, values in (
             ("metrics", {report.metric for report in reports}),
             ("modes", {report.mode for report in reports}),
+            ("units of cost", {report.unit for report in reports}),
             ("lengths of a full run", {_length(report) for report in reports}),
         )
         if len(values) > 1
@@ -68,7 +71,8 @@ def best_against_cost(reports: Sequence[Report]) -> Any:
             x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines+markers", name=label(name),
             line={"shape": "hv", "color": SHARES[number % len(SHARES)]}, marker={"size": 5},
         )  # fmt: skip
-    style(figure, "budget spent (full runs)", f"best confirmed {reports[0].metric}")
+    units = " or ".join(sorted({report.unit for report in reports}))
+    style(figure, f"budget spent ({units})", f"best confirmed {reports[0].metric}")
     return figure.update_layout(showlegend=True)
 
 

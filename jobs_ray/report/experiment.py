@@ -19,7 +19,7 @@ OURS = "JoBSSearcher"
 
 @dataclass(frozen=True)
 class Row:
-    """One trial. `curve`: (t, value) pairs in the user's sign; `charged`: full-run equivalents.
+    """One trial. `curve`: (t, value) pairs in the user's sign; `charged`: in the report's `unit`.
 
     `phase`: None in an experiment of another searcher. `x`: its point of `Report.space`.
     `predicted`: of a full run from its first `short_t` steps, of any other trial from all it reported.
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """An experiment. Times in units of `time_attr`, costs in full-run equivalents, values in the user's sign.
+    """An experiment. Times in units of `time_attr`, costs in `unit`, values in the user's sign.
 
     `quality`, `left_out`: the predictor's accuracy, as in `report_predictions.Predictions`.
     `mixtures`: paths of the mixture parameters; `searched`: of everything that the search varied.
@@ -88,6 +88,11 @@ class Report:
     searcher: str = OURS
     default: tuple[str, ...] = ()
     space: SearchSpace | None = None
+
+    @property
+    def unit(self) -> str:
+        """Of the budget and of every cost: full runs, or the result key that holds the cost."""
+        return str(self.budget.get("unit", "full runs"))
 
     @property
     def ours(self) -> bool:

@@ -161,9 +161,9 @@ def progress(report: Report) -> Any:
             figure.add_scatter(
                 x=[x for x, _, _ in mine], y=[y for _, y, _ in mine], mode="markers", name=f"full run ({name})",
                 marker={"color": COLOURS[name], "size": 8}, text=[label(row.trial_id) for _, _, row in mine],
-                hovertemplate="trial %{text}<br>after %{x:.2f} full runs<br>%{y}<extra></extra>",
+                hovertemplate="trial %{text}<br>after %{x:.2f} " + report.unit + "<br>%{y}<extra></extra>",
             )  # fmt: skip
-    style(figure, "budget spent (full runs)", f"final {report.metric}")
+    style(figure, f"budget spent ({report.unit})", f"final {report.metric}")
     if total is not None:
         figure.add_vline(
             x=total, line={"color": MUTED, "dash": "dot"}, annotation_text="budget", annotation_position="top left"
@@ -196,9 +196,9 @@ def budget(report: Report) -> Any:
             figure.add_bar(
                 y=list(names), x=cost, orientation="h", name=kind, marker={"color": colour},
                 text=[str(n) if n else "" for n in count], textposition="inside", insidetextanchor="middle",
-                hovertemplate="%{y}: %{text} trials, %{x:.2f} full runs<extra></extra>",
+                hovertemplate="%{y}: %{text} trials, %{x:.2f} " + report.unit + "<extra></extra>",
             )  # fmt: skip
-    style(figure, "cost in full runs (numbers: trials)", height=140 + 50 * len(names))
+    style(figure, f"cost in {report.unit} (numbers: trials)", height=140 + 50 * len(names))
     figure.update_yaxes(autorange="reversed", title_text="")
     return figure.update_layout(barmode="stack", legend_traceorder="normal")
 

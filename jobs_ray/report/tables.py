@@ -84,7 +84,7 @@ def _plan(report: Report) -> Section:
         longest = max((row.last_t for row in report.trials), default=0.0)
         rows += [("searcher", report.searcher), ("longest trial", f"to {unit} = {longest:g}")]
         return Section("Experiment", rows=tuple(rows), left=2)
-    rows.append(("budget", "no limit" if total is None else f"{total:g} full runs"))
+    rows.append(("budget", "no limit" if total is None else f"{total:g} {report.unit}"))
     if report.num_samples is not None:
         rows.append(("trials", f"at most {report.num_samples}"))
     notes = () if plan else ("The length of a full run is not known yet: no trial has ended (or set max_t).",)
@@ -111,7 +111,7 @@ def _phases(report: Report) -> Section:
     total = report.budget["total"]
     rows.append(_counts("all", "", "", charged))
     notes = [
-        f"Spent, in full runs: {report.budget['spent']:.2f}"
+        f"Spent, in {report.unit}: {report.budget['spent']:.2f}"
         + (f" of {total:g}; {max(total - report.budget['spent'], 0.0):.2f} left." if total is not None else ".")
     ]
     if not stoppable:

@@ -1,7 +1,7 @@
 """What the budget buys: the ledger, the paper's bound with its minimiser N*, and the split of the budget.
 
 notation   meaning                                                                  unit
-C          budget                                                                   full-run equivalents
+C          budget                                                                   full-run equivalents, or costs
 T          max_t                                                                    steps
 s, p       cost of a short run (short_t / T) and of a promotion                     full-run equivalents
 N          full runs that the predictor learns from                                 -
@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jobs_ray.trials import Trial, TrialTable
 
-_TOLERANCE = 1e-9  # budgets are sums of fractions
+if TYPE_CHECKING:  # what only plans needs no numpy
+    from jobs_ray.models.cost import Costs
+
+TOLERANCE = 1e-9  # budgets are sums of fractions
 LEARN_FULL = 1
 """Promotions by last value in LEARN. The predictor needs three full runs, but the next ones come where the surrogate
 points: 3 / 1 measure .239 / .212, .123 / .127, .047 / .028 on the emulator at C = 5, 10, 20 and .026 / .019 in the pool
@@ -27,7 +31,11 @@ _UNLIMITED = 20.0  # a search without an end is planned like one of this budget
 
 @dataclass(frozen=True)
 class Budget:
-    """The ledger. `committed` holds what running trials may still use, so `left` can be given away safely."""
+    """The ledger, in full runs or in the unit of the costs reported.
+
+    `committed` holds what running trials may still use, so `left` can be given away safely (as far as predicted, where
+    costs are reported).
+    """
 
     total: float | None
     spent: float
@@ -38,19 +46,21 @@ class Budget:
         return math.inf if self.total is None else max(self.total - self.committed, 0.0)
 
     def affords(self, cost: float) -> bool:
-        return cost <= self.left + _TOLERANCE
+        return cost <= self.left + TOLERANCE
 
 
-def ledger(trials: TrialTable, total: float | None, max_t: float | None) -> Budget:
+def ledger(trials: TrialTable, total: float | None, costs: Costs | None) -> Budget:
     """Every step that was trained is charged: failed, restarted and overrun ones too.
 
-    Without `max_t` (the length of a full run is not known yet) every trial counts as one full run.
+    Without `costs` (the length of a full run is not known yet) every trial counts as one full run.
     """
-    spent = trials.spent(max_t)
     running = [trial for trial in trials.running() if trial.charged]
-    if max_t is None:
+    if costs is None:
+        spent = trials.spent(None)
         return Budget(total, spent, spent + sum(not trial.curve.last_t for trial in running))
-    return Budget(total, spent, spent + sum(outstanding_steps(trial, max_t) for trial in running) / max_t)
+    spent = costs.spent(trials)
+    open_ = sum(costs.of(trial, outstanding_steps(trial, costs.max_t)) for trial in running)
+    return Budget(total, spent, spent + open_)
 
 
 def outstanding_steps(trial: Trial, max_t: float) -> float:
@@ -59,9 +69,9 @@ def outstanding_steps(trial: Trial, max_t: float) -> float:
     return max((trial.grant if trial.grant is not None else max_t) - reached, 0.0)
 
 
-def promotion_cost(trial: Trial, max_t: float, resume: bool) -> float:
+def promotion_cost(trial: Trial, resume: bool, costs: Costs) -> float:
     """What a promotion of the short run `trial` costs: the rest of a full run from its checkpoint on, if it resumes."""
-    return 1.0 - trial.resume_t / max_t if resume else 1.0
+    return costs.of(trial, costs.max_t - trial.resume_t if resume else costs.max_t)
 
 
 def optimal_num_full(budget: float, short_cost: float, dim: int, *, bo: float = 1.0, predictor: float = 1.0) -> int:
@@ -99,7 +109,7 @@ class Allocation:
         """Confirmations due after so many short runs of SEARCH."""
         if self.search_short == 0:
             return self.confirm
-        return min(self.confirm, int(search_short * self.confirm / self.search_short + _TOLERANCE))
+        return min(self.confirm, int(search_short * self.confirm / self.search_short + TOLERANCE))
 
 
 def first_short_t(max_t: float, budget: float | None) -> float:
@@ -107,7 +117,7 @@ def first_short_t(max_t: float, budget: float | None) -> float:
 
     At C = 10 k = 2 / 3 of 25 measure .097 / .085 on the emulator (10 seeds x 3 tasks, +-.011); above as in DESIGN.
     """
-    fraction = 1.0 / 8.0 if (budget or _UNLIMITED) <= 10.0 else 1.0 / 6.0
+    fraction = 1.0 / 8.0 if (_UNLIMITED if budget is None else budget) <= 10.0 else 1.0 / 6.0
     return max(float(round(max_t * fraction)), 1.0) if max_t >= 2 else max_t * fraction
 
 
@@ -138,17 +148,17 @@ def allocate(
         total, s, p = budget or _UNLIMITED, short_cost, promotion_cost
         share = confirm_share(total)
     if num_full is not None:
-        learn_short, learn_full = 0, min(num_full, int(total + _TOLERANCE))
+        learn_short, learn_full = 0, min(num_full, int(total + TOLERANCE))
         left = total - learn_full
     else:
-        learn_full = max(1, min(LEARN_FULL, int(total / (2.0 * p) + _TOLERANCE)))
-        most = max(int((total - learn_full * p) / (2.0 * s) + _TOLERANCE), 1)
+        learn_full = max(1, min(LEARN_FULL, int(total / (2.0 * p) + TOLERANCE)))
+        most = max(int((total - learn_full * p) / (2.0 * s) + TOLERANCE), 1)
         wanted = max(_MIN_LEARN, round(total)) if s < 1.0 else max(round(total / 3.0), 1)
         learn_short = min(wanted, _MOST_LEARN, most)
         left = total - learn_full * p - learn_short * s
     if num_confirm is None:
-        confirm = max(1, round(share * left / p)) if left >= p - _TOLERANCE else 0
+        confirm = max(1, round(share * left / p)) if left >= p - TOLERANCE else 0
     else:
-        confirm = min(num_confirm, int(max(left, 0.0) / p + _TOLERANCE))
-    search_short = max(int((left - confirm * p) / s + _TOLERANCE), 0)
+        confirm = min(num_confirm, int(max(left, 0.0) / p + TOLERANCE))
+    search_short = max(int((left - confirm * p) / s + TOLERANCE), 0)
     return Allocation(learn_short, learn_full, search_short, confirm)

@@ -21,14 +21,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from jobs_ray.models.cost import Costs
 from jobs_ray.models.fitting import ModelCache, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
-from jobs_ray.search.budget import Budget, ledger, promotion_cost
+from jobs_ray.search.budget import Budget, promotion_cost
 from jobs_ray.search.generator import promoted_by
 from jobs_ray.search.policy import Policy, ending, observed
 from jobs_ray.search.progress import horizon, search_progress, validated
+from jobs_ray.search.reported import amount, number
 from jobs_ray.search.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
 from jobs_ray.search.summary import summarise
 from jobs_ray.space import SearchSpace
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FINISHED", "Decision", "JoBSOptimizer", "Phase", "Recommendation", "Suggestion"]
 
-_HUGE = 1e100  # beyond, a value is a failed observation: its square would overflow
-
 
 class JoBSOptimizer:
     """The search as plain ask / report / tell. Not thread-safe: `fork` gives another thread its own copy.
@@ -50,7 +50,7 @@ class JoBSOptimizer:
         space: nested dict of Real, Integer, Categorical, Mixture and constants.
         mode: "min" or "max" of the reported value.
         max_t: length of a full run in units of the reported `t`; None: learned from the first completed trials.
-        budget: in full-run equivalents; None: no limit but `num_trials`.
+        budget: in full-run equivalents, or in `cost_unit`; None: no limit but `num_trials`.
         num_trials: how many trials there will be, when a caller limits them.
         short_t: length of a short run, or "auto".
         num_full: the paper's two-phase shape with so many full runs first, or "auto": adaptive.
@@ -62,6 +62,9 @@ class JoBSOptimizer:
         resume: a promotion resumes its short run (the caller has its checkpoint) and is charged the rest only.
         extend: a running short run that already looks best may go on to the end on the spot.
         seed: None draws one; it is kept in the state.
+        cost_unit: name of what `report(cost=...)` counts (seconds, tokens, dollars): budget, plan and acquisition
+            (improvement for its predicted cost) are in it, where some configurations cost more a step. Needs `max_t`.
+            Nothing is started that costs more than is left, as predicted; what was mispredicted is overspent.
 
     Raises:
         SpaceError: the space or a point to evaluate cannot be used.
@@ -87,10 +90,13 @@ class JoBSOptimizer:
         resume: bool = False,
         extend: bool = True,
         seed: int | None = None,
+        cost_unit: str | None = None,
     ) -> None:
         self.space = SearchSpace(space)
         seed = secrets.randbits(32) if seed is None else seed
-        self.settings = Settings(mode, max_t, budget, num_trials, short_t, num_full, num_confirm, resume, extend, seed)
+        self.settings = Settings(
+            mode, max_t, budget, num_trials, short_t, num_full, num_confirm, resume, extend, seed, cost_unit
+        )
         self._policy = Policy(
             self.space,
             ScalingLawPredictor() if predictor is None else predictor,
@@ -159,8 +165,8 @@ class JoBSOptimizer:
         That suggestion must not be accepted; `propose` has another answer now.
         """
         self._trials.note_checkpoint(trial_id, t)
-        max_t = self.max_t
-        return max_t is None or self.budget.affords(promotion_cost(self._trials[trial_id], max_t, self.settings.resume))
+        costs = self.costs
+        return costs is None or self.budget.affords(promotion_cost(self._trials[trial_id], self.settings.resume, costs))
 
     def forget(self, trial_id: str) -> None:
         """Remove a trial that never reported, as if it had not been asked for."""
@@ -181,22 +187,30 @@ class JoBSOptimizer:
     # -- observing ------------------------------------------------------------------------------------------------
 
     def report(
-        self, trial_id: str, t: float, value: float | None, *, restarted: bool = False, fit: bool = True
+        self,
+        trial_id: str,
+        t: float,
+        value: float | None,
+        cost: float | None = None,
+        *,
+        restarted: bool = False,
+        fit: bool = True,
     ) -> Decision:
         """One evaluation at `t` (> 0). NaN, infinite or None: a failed observation. Never raises on a bad value.
 
         Idempotent by `(trial_id, t)`; unknown trials and times that are no positive number are ignored.
+        cost: of this trial so far (a promotion: without its short run's), as a counter that may start again with it.
         `restarted=True`: the first report since the trial was started anew, charged even at a `t` reported before.
         `fit=False`: answered at once, by the models as last fitted (by a fork's `propose`, say).
         """
         trial = self._trials.get(trial_id)
-        if trial is None or not _is_number(t) or t <= 0:
+        at = number(t)
+        if trial is None or at is None or at <= 0:
             return Decision.CONTINUE
         if not trial.running:
             return Decision.STOP
-        number = self._maximised(value)
         source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
-        trial = trial.report(float(t), number, source, restarted=restarted)
+        trial = trial.report(at, self._maximised(value), source, restarted=restarted, cost=amount(cost))
         self._trials.put(trial)
         self._trials.demote(self.settings.max_t)
         stop, grant = self._policy.after_report(self.settings, trial, self._trials, self._known(fit))
@@ -251,19 +265,24 @@ class JoBSOptimizer:
         return horizon(self.settings, self._trials)
 
     @property
+    def costs(self) -> Costs | None:
+        """What a run costs as predicted, by the models as last fitted; None while there is nothing to go by."""
+        return self._policy.costs(self.settings, self._trials, self._known(fit=False))
+
+    @property
     def budget(self) -> Budget:
-        return ledger(self._trials, self.settings.budget, self.max_t)
+        """In full-run equivalents, or in `cost_unit`."""
+        return self._policy.budget(self.settings, self._trials, self._cache)
 
     @property
     def budget_spent(self) -> float:
-        """In full-run equivalents; `budget.spent`, at once."""
-        return self._trials.spent(self.max_t)
+        """`budget.spent`, at once."""
+        return self._trials.costs().spent if self.settings.cost_unit else self._trials.spent(self.max_t)
 
     @property
     def phase(self) -> Phase:
         """Phase of the latest trial."""
-        latest = next(self._trials.newest(), None)
-        return latest.phase if latest else Phase.LEARN
+        return next((trial.phase for trial in self._trials.newest()), Phase.LEARN)
 
     def prediction(self, trial_id: str, *, fit: bool = True) -> Prediction | None:
         """Predicted final of a trial, in the user's sign, by the predictor as last fitted; None without one.
@@ -291,10 +310,10 @@ class JoBSOptimizer:
 
         `fit=False`: by the models as last fitted.
         """
-        if self.max_t is None:
+        policy, max_t, costs, known = self._policy, self.max_t, self.costs, self._known(fit)
+        if max_t is None or costs is None:
             return None
-        policy = self._policy
-        now = search_progress(policy.space, policy.predictor, self.settings, self._trials, self.max_t, self._known(fit))
+        now = search_progress(policy.space, policy.predictor, self.settings, self._trials, max_t, costs, known)
         return {"max_t": now.max_t, "short_t": now.short_t, **vars(now.plan)}
 
     def predictor_quality(self, *, fit: bool = True) -> dict[str, Any] | None:
@@ -350,7 +369,8 @@ class JoBSOptimizer:
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _maximised(self, value: float | None) -> float | None:
-        return self.settings.sign * float(value) if value is not None and _is_number(value) else None
+        found = number(value)
+        return None if found is None else self.settings.sign * found
 
     def _known(self, fit: bool) -> ModelCache:
         return self._cache if fit else self._cache.frozen()
@@ -358,10 +378,3 @@ class JoBSOptimizer:
     def _own(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A copy that shares no container with anybody; constants of the space are the space's."""
         return self.space.build(self.space.values(config))
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return abs(float(value)) < _HUGE
-    except (TypeError, ValueError, OverflowError):
-        return False

@@ -9,10 +9,11 @@ from itertools import islice
 
 import numpy as np
 
+from jobs_ray.models.cost import Costs, known_costs
 from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Predictor
-from jobs_ray.search.budget import ledger
+from jobs_ray.search.budget import Budget, ledger
 from jobs_ray.search.generator import Action, CandidateGenerator, promotable
 from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left
 from jobs_ray.search.settings import FINISHED, Settings, _Finished
@@ -22,6 +23,7 @@ from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
 _OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
 _SHORT_RUNS, _WORST = 8, 0.1  # a promotion that is worse than this share of at least so many short runs has diverged
+_BLIND = 8  # short runs before any cost is known: together they cost about one full run
 _HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
 
 
@@ -44,29 +46,48 @@ class Policy:
             return FINISHED
         if _hopeless(trials):
             return wait
-        max_t = horizon(settings, trials)
+        max_t, costs = horizon(settings, trials), self.costs(settings, trials, cache, fit=not quick)
         generator = CandidateGenerator(
             self.space, self.predictor, self.hooks, self.points, self.candidates, settings.seed, max_t, trials, asked,
-            cache, quick,
+            cache, quick, costs if settings.cost_unit else None,
         )  # fmt: skip
-        if full or max_t is None or short_length(settings, max_t) >= max_t:
-            money = ledger(trials, settings.budget, max_t)
+        short_t = math.inf if full or max_t is None else short_length(settings, trials, max_t, costs)
+        whole = max_t is None or short_t >= max_t
+        if settings.cost_unit and costs is None:
+            begun = sum(trial.charged and (trial.running or trial.steps > 0) for trial in trials.values())
+            blind = begun < (1 if whole else _BLIND)
+            return (generator.new(Phase.LEARN, max_t if whole else short_t) if blind else None) or wait
+        if max_t is None or costs is None or whole:
+            money = ledger(trials, settings.budget, costs)
             learning = asked < max(_RANDOM_FULL, len(self.points))
             phase = Phase.LEARN if learning else Phase.SEARCH
-            return generator.new(phase, settings.max_t) if money.affords(1.0) else wait
-        now = search_progress(self.space, self.predictor, settings, trials, max_t, cache)
+            allowed = money.affords(costs.full if costs else 1.0)
+            return (generator.new(phase, settings.max_t, money.left) if allowed else None) or wait
+        now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
         return self._learn(now, generator, settings) or self._search(now, generator, settings) or wait
+
+    def costs(self, settings: Settings, trials: TrialTable, cache: ModelCache, *, fit: bool = True) -> Costs | None:
+        """What there is to go by; None: the length of a full run is not known, or no cost has been reported yet."""
+        max_t, measured = horizon(settings, trials), settings.cost_unit is not None
+        return None if max_t is None else known_costs(self.space, trials, max_t, cache, measured=measured, fit=fit)
+
+    def budget(self, settings: Settings, trials: TrialTable, cache: ModelCache) -> Budget:
+        """The ledger, by the models as last fitted. Costs that nobody has reported yet count nothing."""
+        costs = self.costs(settings, trials, cache, fit=False)
+        if costs is None and settings.cost_unit is not None:
+            return Budget(settings.budget, 0.0, 0.0)
+        return ledger(trials, settings.budget, costs)
 
     def _learn(self, now: Progress, generator: CandidateGenerator, settings: Settings) -> Action | None:
         """LEARN: random short runs, the best of them promoted; or, with `num_full`, random full runs."""
         plan = now.plan
         if now.learn_short < plan.learn_short and now.money.affords(now.short_cost + now.promotion_cost):
-            return generator.new(Phase.LEARN, now.short_t)
+            return generator.new(Phase.LEARN, now.short_t, now.money.left - now.promotion_cost)
         if now.learn_full >= plan.learn_full or now.short_running or not now.money.affords(now.promotion_cost):
             return None
         if settings.num_full == "auto" and (best := generator.best_short(now.affords_promotion)):
             return Action(Phase.LEARN, now.max_t, promotes=best.trial_id)
-        return generator.new(Phase.LEARN, now.max_t) if now.money.affords(1.0) else None
+        return generator.new(Phase.LEARN, now.max_t, now.money.left) if now.money.affords(now.costs.full) else None
 
     def _search(self, now: Progress, generator: CandidateGenerator, settings: Settings) -> Action | None:
         """SEARCH and CONFIRM in turns; what is left at the end is spent on confirmations."""
@@ -81,9 +102,10 @@ class Policy:
                 return Action(Phase.CONFIRM, now.max_t, promotes=best.trial_id)
             if now.short_running:
                 return None
-            if not more_short and now.money.affords(1.0):  # no short run can be promoted
-                return generator.new(Phase.CONFIRM, now.max_t)
-        return generator.new(Phase.SEARCH, now.short_t) if more_short else None
+            if not more_short and now.money.affords(now.costs.full):  # no short run can be promoted
+                return generator.new(Phase.CONFIRM, now.max_t, now.money.left)
+        most = math.inf if now.endless else now.most_short
+        return generator.new(Phase.SEARCH, now.short_t, most) if more_short else None
 
     def after_report(
         self, settings: Settings, trial: Trial, trials: TrialTable, cache: ModelCache
@@ -105,8 +127,12 @@ class Policy:
             return False, grant
         if not settings.extend or grant >= max_t or curve.ends_failed:
             return True, grant
-        now = search_progress(self.space, self.predictor, settings, trials, max_t, cache)
-        if now.short_t > grant and now.money.affords((now.short_t - grant) / max_t):  # short runs were lengthened
+        costs = self.costs(settings, trials, cache)
+        if costs is None:
+            return True, grant
+        now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
+        more = now.short_t - grant
+        if more > 0 and now.money.affords(costs.of(trial, more)):  # short runs were lengthened
             return False, now.short_t
         if self._worth_confirming(now, trial, trials, cache):
             return False, max_t
@@ -114,7 +140,7 @@ class Policy:
 
     def _worth_confirming(self, now: Progress, trial: Trial, trials: TrialTable, cache: ModelCache) -> bool:
         """A short run that looks best of all unconfirmed ones serves the next confirmation on the spot."""
-        rest = (now.max_t - trial.curve.last_t) / now.max_t
+        rest = now.costs.of(trial, now.max_t - trial.curve.last_t)
         if trial.phase is not Phase.SEARCH or now.confirmed > now.due or now.owed == 0 or not now.money.affords(rest):
             return False
         rows = cache.recall(trials)

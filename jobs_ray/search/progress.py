@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jobs_ray.models.cost import Costs
 from jobs_ray.models.fitting import ModelCache, fit_predictor
 from jobs_ray.models.prediction import CrossValidation, FittedPredictor, Predictor
-from jobs_ray.search.budget import Allocation, Budget, allocate, first_short_t, ledger, promotion_cost
+from jobs_ray.search.budget import TOLERANCE, Allocation, Budget, allocate, first_short_t, ledger, promotion_cost
 from jobs_ray.search.settings import Settings
 from jobs_ray.space import SearchSpace
 from jobs_ray.trials import Phase, Trial, TrialTable
@@ -22,8 +23,9 @@ _LEAST_RUNS = 4  # that tell their variance
 
 @dataclass(frozen=True)
 class Progress:
-    """The numbers that the rule looks at, all derived from the trials."""
+    """The numbers that the rule looks at, all derived from the trials. Costs in the unit of the budget."""
 
+    costs: Costs
     max_t: float
     short_t: float
     short_cost: float
@@ -53,15 +55,19 @@ class Progress:
     @property
     def short_allowed(self) -> bool:
         """A further short run leaves enough for the confirmations owed."""
+        if self.trials_left <= (1 if self.plan.confirm else 0):
+            return False
+        return self.endless or self.short_cost <= self.most_short
+
+    @property
+    def most_short(self) -> float:
+        """What a further short run of SEARCH may cost, so that enough is left for the confirmations owed."""
         reserve = max(self.owed, 1) if self.plan.confirm else 0
-        if self.endless:
-            return self.trials_left > min(reserve, 1)
-        enough = self.money.affords(self.short_cost + reserve * self.promotion_cost)
-        return enough and self.trials_left > min(reserve, 1)
+        return self.money.left - reserve * self.promotion_cost + TOLERANCE
 
     def affords_promotion(self, trial: Trial) -> bool:
         """Whether the budget has what *this* promotion costs: more than `promotion_cost` if its checkpoint is gone."""
-        return self.money.affords(promotion_cost(trial, self.max_t, self.resume))
+        return self.money.affords(promotion_cost(trial, self.resume, self.costs))
 
 
 def horizon(settings: Settings, trials: TrialTable) -> float | None:
@@ -69,9 +75,19 @@ def horizon(settings: Settings, trials: TrialTable) -> float | None:
     return settings.max_t or trials.longest
 
 
-def short_length(settings: Settings, max_t: float) -> float:
-    """Length of a short run; `max_t` when there is nothing shorter."""
-    return min(first_short_t(max_t, settings.budget) if settings.short_t == "auto" else settings.short_t, max_t)
+def short_length(settings: Settings, trials: TrialTable, max_t: float, costs: Costs | None) -> float:
+    """Length of a short run; `max_t` when there is nothing shorter. While costs are unknown: as of a small budget.
+
+    An automatic one ends where trials report, once one has: between two reports nothing is learned for the money.
+    """
+    if settings.short_t != "auto":
+        return min(settings.short_t, max_t)
+    budget = None if settings.budget is None else settings.budget / costs.full if costs else 0.0
+    short_t = first_short_t(max_t, budget)
+    first = next((trial.curve.t[0] for trial in trials.values() if trial.charged and trial.curve.t), 0.0)
+    if 0.0 < first < max_t:
+        short_t = max(round(short_t / first), 1) * first
+    return min(short_t, max_t)
 
 
 def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float, as_fitted: bool) -> float:
@@ -114,10 +130,16 @@ def trials_left(settings: Settings, trials: TrialTable) -> float:
 
 
 def search_progress(
-    space: SearchSpace, predictor: Predictor, settings: Settings, trials: TrialTable, max_t: float, cache: ModelCache
+    space: SearchSpace,
+    predictor: Predictor,
+    settings: Settings,
+    trials: TrialTable,
+    max_t: float,
+    costs: Costs,
+    cache: ModelCache,
 ) -> Progress:
     """Everything that the rule of the phases looks at. `max_t`: the horizon."""
-    short_t = short_length(settings, max_t)
+    short_t = short_length(settings, trials, max_t, costs)
     if settings.short_t == "auto":
         fitted = fit_predictor(space, cache.recall(trials), predictor, max_t, cache)
         short_t = _long_enough(fitted, short_t, max_t, cache.as_fitted)
@@ -126,7 +148,7 @@ def search_progress(
     resume = settings.resume and short_t < max_t
     promotion = 1.0 - short_cost if resume else 1.0
     plan = allocate(
-        settings.budget,
+        None if settings.budget is None else settings.budget / costs.full,
         settings.num_trials,
         short_cost,
         promotion,
@@ -149,12 +171,13 @@ def search_progress(
             confirmed += number * (kind.running or kind.completed)
         short_running += number * (kind.running and not full and not kind.silent)
     return Progress(
+        costs=costs,
         max_t=max_t,
         short_t=short_t,
-        short_cost=short_cost,
-        promotion_cost=promotion,
+        short_cost=short_cost * costs.full,
+        promotion_cost=promotion * costs.full,
         resume=resume,
-        money=ledger(trials, settings.budget, max_t),
+        money=ledger(trials, settings.budget, costs),
         plan=plan,
         endless=settings.budget is None,
         trials_left=trials_left(settings, trials),

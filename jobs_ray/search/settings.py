@@ -77,12 +77,17 @@ class Settings:
     resume: bool
     extend: bool
     seed: int
+    cost_unit: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.mode in ("min", "max"), "mode", "'min' or 'max'", self.mode)
         _require(_positive(self.max_t, True), "max_t", "a positive number or None", self.max_t)
+        if self.cost_unit is not None:
+            _require(isinstance(self.cost_unit, str) and self.cost_unit != "", "cost_unit", "a name", self.cost_unit)
+            _require(_positive(self.budget, True), "budget", f"above 0 {self.cost_unit}, or None", self.budget)
+            _require(self.max_t is not None, "max_t", "set with cost_unit: else what a full run costs is unknown", None)
         _require(
-            self.budget is None or (_positive(self.budget) and self.budget >= 1),
+            self.cost_unit is not None or self.budget is None or (_positive(self.budget) and self.budget >= 1),
             "budget",
             "at least 1 (one full run; the unit is full-run equivalents) or None",
             self.budget,
@@ -99,6 +104,11 @@ class Settings:
     def sign(self) -> float:
         """+1 when the metric is maximised, -1 when minimised: values are maximised inside."""
         return 1.0 if self.mode == "max" else -1.0
+
+    @property
+    def unit(self) -> str:
+        """Of the budget, in words."""
+        return "full runs" if self.cost_unit is None else self.cost_unit
 
     def as_json(self) -> dict[str, Any]:
         return dict(vars(self))

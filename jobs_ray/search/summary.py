@@ -30,18 +30,20 @@ def summarise(
         "phase": phase.value,
         "plan": None if plan is None else dict(plan),
         "budget": {
+            "unit": settings.unit,
             "total": settings.budget,
             "spent": budget.spent,
             "committed": budget.committed,
-            "by_phase": {p.value: sum(_charged(t, max_t) for t in trials if t.phase is p) for p in Phase},
+            "by_phase": {p.value: sum(_charged(settings, t, max_t) for t in trials if t.phase is p) for p in Phase},
         },
         "predictor": None if quality is None else dict(quality),
         "recommendation": None if recommendation is None else dict(vars(recommendation)),
-        "trials": [_trial(t, settings.sign, max_t, None if t.completed else prediction(t.trial_id)) for t in trials],
+        "trials": [_trial(t, settings, max_t, None if t.completed else prediction(t.trial_id)) for t in trials],
     }
 
 
-def _trial(trial: Trial, sign: float, max_t: float | None, predicted: Prediction | None) -> dict[str, Any]:
+def _trial(trial: Trial, settings: Settings, max_t: float | None, predicted: Prediction | None) -> dict[str, Any]:
+    sign = settings.sign
     return {
         "trial_id": trial.trial_id,
         "config": dict(trial.config),
@@ -52,15 +54,17 @@ def _trial(trial: Trial, sign: float, max_t: float | None, predicted: Prediction
         "failed_at": list(trial.curve.failed_at),
         "prediction": predicted and {"mean": float(predicted.mean[0]), "stddev": float(predicted.stddev[0])},
         "final": None if trial.final is None else sign * trial.final,
-        "charged": _charged(trial, max_t),
+        "charged": _charged(settings, trial, max_t),
         "promotes": trial.promotes,
         "resumed_from": trial.promotes if trial.start > 0 else None,
         "observed": not trial.charged,
     }
 
 
-def _charged(trial: Trial, max_t: float | None) -> float:
-    """Full-run equivalents; without a max_t, whole trials."""
+def _charged(settings: Settings, trial: Trial, max_t: float | None) -> float:
+    """In the unit of the budget; in full runs without a max_t, whole trials."""
     if not trial.charged:
         return 0.0
+    if settings.cost_unit is not None:
+        return trial.meter.cost
     return trial.steps / max_t if max_t else float(trial.steps > 0)

@@ -4,8 +4,9 @@ Values are *maximised* throughout; the sign flips once, at the edge of the optim
 """
 
 from jobs_ray.trials.curve import LearningCurve
+from jobs_ray.trials.meter import Meter
 from jobs_ray.trials.state import StateError
 from jobs_ray.trials.table import TrialTable
 from jobs_ray.trials.trials import Kind, Phase, Trial, TrialStatus
 
-__all__ = ["Kind", "LearningCurve", "Phase", "StateError", "Trial", "TrialStatus", "TrialTable"]
+__all__ = ["Kind", "LearningCurve", "Meter", "Phase", "StateError", "Trial", "TrialStatus", "TrialTable"]

@@ -8,6 +8,7 @@ from typing import Any
 from jobs_ray.space import SearchSpace
 from jobs_ray.space.base import is_number
 from jobs_ray.trials.curve import LearningCurve
+from jobs_ray.trials.meter import Meter
 from jobs_ray.trials.state import StateError, unwrap, wrap
 from jobs_ray.trials.table import TrialTable
 from jobs_ray.trials.trials import Phase, Trial, TrialStatus
@@ -36,7 +37,7 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, 
             raise StateError(f"the state is of a space with parameters {data['space']}, this one has {names}")
         # states from before these were kept: with max_t set, what had ended was taken to have ended by itself
         before = {"own_end": data["settings"].get("max_t") is not None, "silent": False, "checkpoint_t": None}
-        records = [trial_from_json(space, before | record) for record in data["trials"]]
+        records = [trial_from_json(space, before | {"meter": None} | record) for record in data["trials"]]
         trials = TrialTable(records)
         asked = data["asked"]
         if not isinstance(asked, int) or asked < 0 or len(trials) < len(records):
@@ -53,6 +54,7 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, 
 
 def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
     """One trial; its configuration as `{path: value}` of the active parameters."""
+    meter = trial.meter
     return {
         "id": trial.trial_id,
         "values": space.values(trial.config, trial.x),
@@ -68,6 +70,8 @@ def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
         "own_end": trial.own_end,
         "silent": trial.silent,
         "checkpoint_t": trial.checkpoint_t,
+        # [times, readings, base, paid]; None in searches that count in full runs
+        "meter": None if meter == Meter() else [list(meter.t), list(meter.reading), meter.base, meter.paid],
         "charged": trial.charged,
     }
 
@@ -90,7 +94,15 @@ def trial_from_json(space: SearchSpace, data: dict[str, Any]) -> Trial:
         own_end=bool(data["own_end"]),
         silent=bool(data["silent"]),
         checkpoint_t=None if data["checkpoint_t"] is None else _finite(data["checkpoint_t"]),
+        meter=_meter(data["meter"]),
     )
+
+
+def _meter(data: list[Any] | None) -> Meter:
+    if data is None:
+        return Meter()
+    t, reading, base, paid = data
+    return Meter(tuple(map(_finite, t)), tuple(map(_finite, reading)), _finite(base), _finite(paid))
 
 
 def _finite(value: Any) -> float:

@@ -8,11 +8,38 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import replace
+from typing import NamedTuple
 
 from jobs_ray.trials.trials import Kind, Trial, TrialStatus
 
 RECALLED = 500
 """So many of the first and of the newest trials are looked at for a decision, besides full runs and promotions."""
+
+
+class CostSums(NamedTuple):
+    """Sums over trials: their costs, the steps of those that reported none, and the costs a step of the others."""
+
+    cost: float = 0.0
+    unread_steps: float = 0.0
+    rates: float = 0.0
+    rated: int = 0
+
+    def add(self, trial: Trial) -> CostSums:
+        rate = trial.rate
+        unread = trial.steps if rate is None else 0.0
+        known = rate is not None
+        return CostSums(self.cost + trial.meter.cost, self.unread_steps + unread, self.rates + (rate or 0.0),
+                     self.rated + known)  # fmt: skip
+
+    @property
+    def rate(self) -> float | None:
+        """Mean cost a step over the trials that reported any, each counting once; None before the first one."""
+        return self.rates / self.rated if self.rated else None
+
+    @property
+    def spent(self) -> float:
+        """With the steps that nothing was reported of at the mean rate, so that nobody trains for nothing."""
+        return self.cost + self.unread_steps * (self.rate or 0.0)
 
 
 class TrialTable(Mapping[str, Trial]):
@@ -29,6 +56,7 @@ class TrialTable(Mapping[str, Trial]):
         self._ended: Counter[Kind] = Counter()
         self._ended_steps = 0.0
         self._ended_trained = 0
+        self._ended_costs = CostSums()
         self._cut: dict[str, None] = {}  # completed as far as known, but perhaps not by themselves
         self._reached, self._any_ended = 0.0, False
         for trial in trials:
@@ -50,6 +78,7 @@ class TrialTable(Mapping[str, Trial]):
         if trial.charged:
             self._ended_steps += trial.steps
             self._ended_trained += bool(trial.curve.last_t)
+            self._ended_costs = self._ended_costs.add(trial)
         if trial.final is not None or trial.promotes:
             self._kept.add(name)
         if trial.completed and not trial.own_end:
@@ -109,6 +138,13 @@ class TrialTable(Mapping[str, Trial]):
         if max_t is None:
             return float(self._ended_trained + sum(bool(trial.curve.last_t) for trial in running))
         return (self._ended_steps + sum(trial.steps for trial in running)) / max_t
+
+    def costs(self) -> CostSums:
+        """What was reported of costs so far."""
+        total = self._ended_costs
+        for trial in self.running():
+            total = total.add(trial) if trial.charged else total
+        return total
 
     def recalled(self) -> list[Trial]:
         """What a decision looks at, in the order asked: all trials, or of more than `2 RECALLED` not all short runs.

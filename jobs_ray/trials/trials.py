@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from jobs_ray.trials.curve import MAX_REPORTS, LearningCurve
+from jobs_ray.trials.meter import Meter
 
 
 class Phase(StrEnum):
@@ -40,7 +41,8 @@ class Trial:
     `wasted`: steps that were trained and lost to restarts. `charged=False`: given as an observation. `own_end`: it is
     known to have ended by itself; else whoever ended it may have cut it short. `silent`: it runs, but has not reported
     for so long that nobody should wait for it. `checkpoint_t`: where its newest checkpoint stands (0: it left none;
-    None: nobody has looked, so it is taken to stand at the last report).
+    None: nobody has looked, so it is taken to stand at the last report). `meter`: what it has cost, where costs are
+    reported; a promotion's counts only what it trains itself.
     """
 
     trial_id: str
@@ -57,6 +59,7 @@ class Trial:
     own_end: bool = False
     silent: bool = False
     checkpoint_t: float | None = None
+    meter: Meter = field(default_factory=Meter)
 
     def __post_init__(self) -> None:
         if self.grant is not None and not self.grant > 0:
@@ -92,10 +95,21 @@ class Trial:
         """Steps trained by this trial so far, in units of `t`."""
         return max(self.curve.last_t - self.start, 0.0) + self.wasted
 
+    @property
+    def rate(self) -> float | None:
+        """Its cost a step so far; None while it has not reported any."""
+        return self.meter.cost / self.steps if self.meter.cost > 0 and self.steps > 0 else None
+
     def report(
-        self, t: float, value: float | None, source: LearningCurve | None = None, *, restarted: bool = False
+        self,
+        t: float,
+        value: float | None,
+        source: LearningCurve | None = None,
+        *,
+        restarted: bool = False,
+        cost: float | None = None,
     ) -> Trial:
-        """The trial after a report at `t`.
+        """The trial after a report at `t`. cost: of this trial so far, as its counter reads; None: not reported.
 
         source: the curve of the short run it resumes, if it does. restarted: known to come from a new process, so that
         a report at the last `t` is that step trained again, and not the same report once more.
@@ -107,7 +121,8 @@ class Trial:
             curve = source.up_to(start)
         elif t < curve.last_t or (restarted and t == curve.last_t):
             wasted += curve.last_t - max(start, _went_on_from(curve, t))
-        return replace(self, curve=curve.add(t, value), start=start, wasted=wasted, silent=False)
+        meter = self.meter if cost is None else self.meter.read(t, cost, restarted=restarted)
+        return replace(self, curve=curve.add(t, value), start=start, wasted=wasted, silent=False, meter=meter)
 
 
 def _went_on_from(curve: LearningCurve, t: float) -> float:

@@ -194,29 +194,31 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
 
 def _plan(searcher: JoBSSearcher) -> str:
     core = searcher.session.core
-    plan, total = core.plan(fit=False), core.budget.total
+    plan, total, unit = core.plan(fit=False), core.budget.total, core.settings.unit
     if not searcher.can_stop:
         return (
             "JoBS: every trial runs to its own end, or to where another scheduler stops it; scheduler=JoBSScheduler() "
             "in tune.TuneConfig would stop most of them early and spend the budget on more configurations"
         )
+    if plan is None and core.max_t is not None:
+        return f"JoBS plan: the first short runs show what a run costs in {unit}"
     if plan is None:
         return "JoBS plan: the first trials run to their own end, to learn how long a full run is (or set max_t)"
     return (
         f"JoBS plan: {plan['learn_short']} short runs to t={plan['short_t']:g}, full runs (t={plan['max_t']:g}): "
         f"{plan['learn_full']}; then about {plan['search_short']} short runs, confirmations: {plan['confirm']}"
-        + ("" if total is None else f"; budget {total:g} full runs")
+        + ("" if total is None else f"; budget {total:g} {unit}")
     )
 
 
 def _limits(searcher: JoBSSearcher) -> Iterator[str]:
     core = searcher.session.core
     plan, budget, most = core.plan(), core.budget.total, searcher.session.num_samples
-    trials = None if budget is None else math.ceil(budget)
+    trials = None if budget is None or core.settings.cost_unit else math.ceil(budget)
     if plan is not None and searcher.can_stop:
         trials = sum(plan[key] for key in ("learn_short", "learn_full", "search_short", "confirm"))
     if budget is not None and most is not None and trials is not None and most < trials:
-        yield preflight.few_samples(most, budget)
+        yield preflight.few_samples(most, budget, core.settings.unit)
     if budget is not None and core.max_t is None:
         yield preflight.no_length(budget)
 
@@ -242,6 +244,7 @@ def _end_line(searcher: JoBSSearcher) -> str:
 
 
 def _spent(searcher: JoBSSearcher) -> str:
-    budget = searcher.session.core.budget
+    core = searcher.session.core
+    budget = core.budget
     of = "" if budget.total is None else f"of {budget.total:g} "
-    return f"{budget.spent:.3g} {of}full runs spent"
+    return f"{budget.spent:.3g} {of}{core.settings.unit} spent"

@@ -35,13 +35,14 @@ class Standing:
     confirmed: float | None
     predicted: Predicted | None
     error: float | None
+    unit: str = "full runs"
 
     def line(self) -> str:
         """`JoBS search | 4.2 of 10 full runs | ...`; what is not known is left out."""
         of = "" if self.total is None else f" of {self.total:g}"
         parts = [
             f"JoBS {self.phase}",
-            f"{self.spent:.1f}{of} full runs",
+            f"{self.spent:.1f}{of} {self.unit}",
             f"{self.trials} trials, {self.running} running",
         ]
         if self.left_s is not None:
@@ -58,7 +59,7 @@ class Standing:
 def standing(
     session: Session, predictions: Mapping[str, Predicted], error: float | None, seconds: float, before: float
 ) -> Standing:
-    """`predictions`: known ones, by trial id. `seconds`: since `before` full runs were spent, for the time left."""
+    """`predictions`: known ones, by trial id. `seconds`: since `before` of the budget was spent, for the time left."""
     core, sign = session.core, session.core.settings.sign
     trials = core.trials
     budget = core.budget
@@ -81,6 +82,7 @@ def standing(
         confirmed=sign * max(finals) if finals else None,
         predicted=max(open_, key=lambda found: sign * found[0], default=None),
         error=error,
+        unit=core.settings.unit,
     )
 
 

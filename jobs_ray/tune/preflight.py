@@ -55,11 +55,11 @@ def warnings_before_training(trial: Any, *, max_concurrency: int | None, stopped
         )
 
 
-def few_samples(num_samples: int, budget: float) -> str:
+def few_samples(num_samples: int, budget: float, unit: str = "full runs") -> str:
     """The trials are used up long before the budget; Tune's default is a single one."""
     return (
         f"num_samples={num_samples} ends the search after {num_samples} trial{'' if num_samples == 1 else 's'}, before "
-        f"the budget of {budget:g} full runs is spent; set num_samples=-1 in tune.TuneConfig, and the budget ends it"
+        f"the budget of {budget:g} {unit} is spent; set num_samples=-1 in tune.TuneConfig, and the budget ends it"
     )
 
 

@@ -120,14 +120,14 @@ def _steps(session: Session, trial: Any, config: dict[str, Any], full: bool) -> 
 def _within_budget(session: Session, trial: Any) -> None:
     """Ray will run this trial, whatever is left of the budget: it may train what is left."""
     core = session.core
-    money, max_t, ours = core.budget, core.max_t, core.trials[trial.trial_id]
-    if money.total is None or max_t is None:
+    money, max_t, costs, ours = core.budget, core.max_t, core.costs, core.trials[trial.trial_id]
+    if money.total is None or max_t is None or costs is None:
         return
     grant = max_t if ours.grant is None else ours.grant
     found = checkpoints.of_trial([trial], trial.trial_id, session.settings.time_attr)
     start = max(found[1] if found else 0.0, ours.start)
-    others = money.committed * max_t - outstanding_steps(ours, max_t)
-    most = start + max(money.total * max_t - others, 0.0)
+    others = money.committed - costs.of(ours, outstanding_steps(ours, max_t))
+    most = start + max(money.total - others, 0.0) / costs.of(ours, 1.0)
     if most < grant:
         core.amend(trial.trial_id, grant=max(most, _NOTHING * max_t))
 

@@ -31,26 +31,38 @@ _RAYS = {
 
 @dataclass
 class Resume:
-    """How a promoted trial counts its time. `start`: t of the checkpoint that it was given.
+    """How a promoted trial counts its time and its cost. `start`: t of the checkpoint that it was given; `cost`: what
+    the short run had cost there.
 
-    Ray's own counter starts at 1 again, unless the trainable restored it: its first report tells which.
+    Ray's own counter starts at 1 again, unless the trainable restored it: its first report tells which. So does that
+    of a cost: whether it is nearer to what the steps since the checkpoint should cost, or to that and `cost`.
     """
 
     start: float
     relative: bool | None = None
+    cost: float = 0.0
+    cost_goes_on: bool | None = None
 
     def absolute(self, t: float) -> float:
         if self.relative is None:
             self.relative = t <= self.start
         return t + self.start if self.relative else t
 
+    def own_cost(self, t: float, reading: float) -> float:
+        """Without what the short run had cost. `t`: absolute."""
+        if self.cost_goes_on is None:
+            expected = self.cost * (t - self.start) / self.start if self.start > 0 else 0.0
+            self.cost_goes_on = reading >= self.cost and reading > expected + self.cost / 2.0
+        return reading - self.cost if self.cost_goes_on else reading
+
 
 @dataclass
 class Reader:
-    """Reads `metric` at `time_attr`; adds the resumed trials' offsets. `said`: what was complained of already."""
+    """Reads `metric` and `cost_attr` at `time_attr`, with the resumed trials' offsets. `said`: complaints made."""
 
     metric: str
     time_attr: str
+    cost_attr: str | None = None
     resumes: dict[str, Resume] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     complaints: dict[str, str] = field(default_factory=dict)
@@ -111,6 +123,26 @@ class Reader:
         else:
             self.complaints.pop(trial_id, None)
         return value
+
+    def cost(self, trial_id: str, t: float, result: Mapping[str, Any]) -> float | None:
+        """What the trial has cost by itself, up to its report at `t`; None (and one line in the log) if not said."""
+        name = self.cost_attr
+        if name is None:
+            return None
+        cost = as_number(result.get(name))
+        if cost is None or not math.isfinite(cost) or cost < 0:
+            if "cost" not in self.said:
+                self.said.add("cost")
+                got = f"got {_got(result[name])}" if name in result else f"only {_keys(result)}"
+                logger.warning(
+                    "trial %s reported no usable %r (%s); such steps are charged what others cost, and while no trial "
+                    "reports it, eight short runs are all that is started: report a number that grows while a trial "
+                    "trains, or set cost_attr of JoBSSearcher to what you report, or to Ray's 'time_total_s'",
+                    trial_id, name, got,
+                )  # fmt: skip
+            return None
+        resume = self.resumes.get(trial_id)
+        return cost if resume is None or name in _RAYS else resume.own_cost(t, cost)
 
     def checkpoint(self, trial_id: str, result: Mapping[str, Any]) -> tuple[str, float] | None:
         """Path and t of the checkpoint that Ray Train's TuneReportCallback put into the result, if any."""

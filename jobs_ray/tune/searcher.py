@@ -45,7 +45,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         space: dict of Ray Tune domains (or of the core's parameters), nested as the trainable's config.
         metric, mode: what to optimise, "min" or "max".
         max_t: time (in units of `time_attr`) of a full run.
-        budget: what may be spent, in full runs; when it is spent, the search is over.
+        budget: what may be spent, in full runs, or in the unit of `cost_attr`; when it is spent, the search is over.
         short_t, num_full, num_confirm: parts of the plan; "auto" adapts them (DESIGN section 3).
         time_attr: the result key that holds the training progress.
         steps_key: config key that receives the time a trial is to train to, for trainables that end themselves.
@@ -58,6 +58,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         seed: makes the search repeatable.
         trial_timeout_s: JoBSScheduler ends a trial that has not reported for so long, or not even started; give it more
             than a start and the longest pause between two reports take.
+        cost_attr: a result key that grows while a trial trains, as "time_total_s", tokens or dollars: `budget` is in
+            that unit then, and what is likely to cost less for what it promises is preferred. Needs `max_t`. No trial
+            is started whose predicted cost is more than is left; one that costs more than predicted overspends.
 
     Raises ValueError on settings that contradict each other.
     """
@@ -82,13 +85,14 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         acquisition: AcquisitionHook | None = None,
         seed: int | None = None,
         trial_timeout_s: float | None = None,
+        cost_attr: str | None = None,
     ) -> None:
         if isinstance(points_to_evaluate, Mapping):
             raise ValueError("points_to_evaluate is one configuration; expected a list of them: [{...}]")
         points = tuple(points_to_evaluate or ())
         self._settings = Settings(
             max_t, budget, short_t, num_full, num_confirm, time_attr, steps_key, resume_key, points, seed,
-            trial_timeout_s,
+            trial_timeout_s, cost_attr,
         )  # fmt: skip
         self._settings.check_objective(metric, mode)
         super().__init__(metric=metric, mode=mode)

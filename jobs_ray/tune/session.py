@@ -45,7 +45,7 @@ class Session:
         self.mode = mode
         self.num_samples = num_samples
         self.core: JoBSOptimizer = settings.optimizer(space, mode, num_samples, replaced)
-        self.reader = Reader(metric, settings.time_attr)
+        self.reader = Reader(metric, settings.time_attr, settings.cost_attr)
         self.live: set[str] = set()
         self.handed_out = 0
         self.ended = 0
@@ -89,7 +89,8 @@ class Session:
         """Registers a trial as handed out; also one that only Ray knew."""
         self.core.accept(trial_id, suggestion)
         if suggestion.resume_from is not None:
-            self.reader.resumes[trial_id] = Resume(self.core.trials[trial_id].start)
+            start, source = self.core.trials[trial_id].start, self.core.trials[suggestion.resume_from]
+            self.reader.resumes[trial_id] = Resume(start, cost=source.meter.at(start))
         self.live.add(trial_id)
         self.pulse.start(trial_id)
         self.handed_out += 1
@@ -126,7 +127,8 @@ class Session:
             return Decision.STOP if hopeless else Decision.CONTINUE
         if found := self.reader.checkpoint(trial_id, result):
             self.train_checkpoints[trial_id] = found
-        decision = self.core.report(trial_id, *reading, restarted=self._restarted(trial_id, result), fit=False)
+        cost = self.reader.cost(trial_id, reading[0], result)
+        decision = self.core.report(trial_id, *reading, cost, restarted=self._restarted(trial_id, result), fit=False)
         if decision is Decision.STOP and self.settings.steps_key is not None:
             decision = self._past_its_steps(trial_id, reading[0])
         if trial_id in self.live and (why := self._stands_still(trial_id, result, reading[0])):

@@ -34,7 +34,7 @@ def to_text(session: Session) -> str:
         "num_samples": session.num_samples,
         "space": to_json(session.space.source),
         "optimizer": core.state_dict(trials=False) | {"trials": [_TRIALS]},
-        "resumes": {i: [r.start, r.relative] for i, r in session.reader.resumes.items()},
+        "resumes": {i: [r.start, r.relative, r.cost, r.cost_goes_on] for i, r in session.reader.resumes.items()},
         "marks": {i: list(mark) for i, mark in session.marks.items()},
         "checkpoints": {i: list(found) for i, found in session.train_checkpoints.items()},
     }
@@ -52,7 +52,7 @@ def from_state(state: Mapping[str, Any], replaced: Replaced, *, trusted: bool = 
         settings = Settings.from_json(state["settings"], trusted=trusted)
         space = settings.translate(from_json(state["space"], trusted=trusted))
         session = Session(settings, space, state["metric"], state["mode"], state["num_samples"], replaced)
-        resumes = {i: Resume(start, relative) for i, (start, relative) in state["resumes"].items()}
+        resumes = {i: Resume(*found) for i, found in state["resumes"].items()}
         session.reader.resumes.update(resumes)
         session.train_checkpoints.update({i: (path, t) for i, (path, t) in state["checkpoints"].items()})
         session.marks.update({i: tuple(mark) for i, mark in state.get("marks", {}).items()})

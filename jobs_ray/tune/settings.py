@@ -53,31 +53,24 @@ class Settings:
     points_to_evaluate: tuple[Mapping[str, Any], ...]
     seed: int | None
     trial_timeout_s: float | None = None
+    cost_attr: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_t", "budget", "short_t", "num_full", "num_confirm", "seed"):
             value = getattr(self, name)
             if isinstance(value, np.generic):
                 object.__setattr__(self, name, value.item())
-        for name in ("time_attr", "steps_key", "resume_key"):
+        for name in ("time_attr", "steps_key", "resume_key", "cost_attr"):
             value = getattr(self, name)
             if not (isinstance(value, str) and value) and (value is not None or name == "time_attr"):
                 raise ValueError(f"{name} is {value!r}; expected the name of a key, a string that is not empty")
         if self.max_t is not None and not (is_number(self.max_t) and self.max_t > 0):
             raise ValueError(f"max_t is {self.max_t!r}; expected a positive number of {self.time_attr!r}")
-        if self.budget is not None and not is_number(self.budget):
-            raise ValueError(
-                f"budget is {self.budget!r}; expected a number of full runs, at least 1 (or None: no limit)"
-            )
+        self._check_budget()
         if self.trial_timeout_s is not None and not (is_number(self.trial_timeout_s) and self.trial_timeout_s > 0):
             raise ValueError(f"trial_timeout_s is {self.trial_timeout_s!r}; expected seconds above 0, or None")
         if self.short_t != "auto" and not (is_number(self.short_t) and self.short_t > 0):
             raise ValueError(f"short_t is {self.short_t!r}; expected 'auto' or a positive number of {self.time_attr!r}")
-        if self.budget is not None and not self.budget >= 1:
-            raise ValueError(
-                f"budget is {self.budget!r} full runs, too small for one full run; give at least 1 "
-                "(a recommendation is always a fully trained configuration)"
-            )
         if not isinstance(self.short_t, str) and self.max_t is not None and not 0 < self.short_t < self.max_t:
             raise ValueError(f"short_t is {self.short_t!r}; expected a number between 0 and max_t={self.max_t}")
         if self.steps_key is not None and self.max_t is None:
@@ -92,13 +85,32 @@ class Settings:
                 continue
             if isinstance(number, bool) or not isinstance(number, int) or number < least:
                 raise ValueError(f"{name} is {number!r}; expected 'auto' or a whole number from {least} on")
-            if self.budget is not None and number > self.budget:
+            if self.budget is not None and self.cost_attr is None and number > self.budget:
                 raise ValueError(f"{name} is {number} full runs, more than the budget of {self.budget:g}; lower it")
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0):
             raise ValueError(f"seed is {self.seed!r}; expected a whole number from 0 on, or None")
         for point in self.points_to_evaluate:
             if not isinstance(point, Mapping):
                 raise ValueError(f"points_to_evaluate holds {point!r}; expected a list of configurations (dicts)")
+
+    def _check_budget(self) -> None:
+        if self.cost_attr is not None:
+            if self.max_t is None:
+                raise ValueError(f"cost_attr={self.cost_attr!r} needs max_t: else what a full run costs is unknown")
+            if self.budget is not None and not (is_number(self.budget) and self.budget > 0):
+                raise ValueError(
+                    f"budget is {self.budget!r}; expected an amount of {self.cost_attr!r} above 0, or None"
+                )
+            return
+        if self.budget is not None and not is_number(self.budget):
+            raise ValueError(
+                f"budget is {self.budget!r}; expected a number of full runs, at least 1 (or None: no limit)"
+            )
+        if self.budget is not None and not self.budget >= 1:
+            raise ValueError(
+                f"budget is {self.budget!r} full runs, too small for one full run; give at least 1 "
+                "(a recommendation is always a fully trained configuration)"
+            )
 
     def check_objective(self, metric: Any, mode: Any) -> None:
         """Raises ValueError for several metrics, or a mode other than min and max."""
@@ -155,6 +167,7 @@ class Settings:
             # a run that ends by itself at the steps it was given cannot go on when it turns out well
             extend=self.steps_key is None,
             seed=self.seed,
+            cost_unit=self.cost_attr,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -134,6 +134,16 @@ def test_products_leave_little_to_main_effects():
     assert share("corner") > 0.9
 
 
+def test_costs_differ_by_the_configuration_and_are_one_on_average():
+    problem, drawn = make("costs", 0).problem, make("costs", 0).drawn
+    rows = drawn.layout.random(2000, np.random.default_rng(0))
+    rates = drawn.rate(rows)
+    assert rates.mean() == pytest.approx(1, abs=0.02)
+    assert 4 < rates.max() / rates.min() < 6.5
+    assert problem.step_cost(drawn.layout.to_config(rows[0])) == pytest.approx(rates[0])
+    assert make("constant", 0).problem.step_cost is None
+
+
 def test_a_constant_metric_has_no_regret():
     made = make("constant", 0)
     assert made.problem.regret(made.drawn.layout.to_config(made.best_row)) == 0

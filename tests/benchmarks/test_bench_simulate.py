@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,6 +51,18 @@ def test_charges_by_hand():
     assert trace.spent == pytest.approx(8 / 25)
     assert (trace.trials, trace.full_runs, trace.regret) == (3, 0, 0.25)
     assert trace.points[0] == (pytest.approx(2 / 25), 1.0)  # nothing recommended yet: the fallback
+
+
+def test_a_dear_configuration_is_charged_more_and_a_method_that_counts_costs_is_told():
+    script = Script([(2.0, None)] * 2)
+    told = []
+    script.settings = SimpleNamespace(cost_unit="runs")
+    report = script.report
+    script.report = lambda name, t, value, cost: told.append(cost) or report(name, t, value)
+    problem = replace(flat_problem(), step_cost=lambda config: 2.5)
+    trace = simulate(script, problem, 3, parallel=1)
+    assert trace.spent == pytest.approx(4 * 2.5 / problem.max_t)
+    assert told == pytest.approx([2.5 / problem.max_t, 5.0 / problem.max_t] * 2)
 
 
 def test_values_are_the_curve_and_noise_is_seeded():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs_ray.models.cost import InFullRuns
 from jobs_ray.search.budget import (
     Allocation,
     Budget,
@@ -59,14 +60,14 @@ def test_the_ledger_by_hand() -> None:
         trial(5.0, 10.0, start=5.0, grant=10.0, status=TrialStatus.COMPLETED),
         trial(10.0, charged=False, status=TrialStatus.COMPLETED),
     ]
-    money = ledger(table(trials), 4.0, 10.0)
+    money = ledger(table(trials), 4.0, InFullRuns(10.0))
     assert money.spent == pytest.approx(0.3 + 0.5 + 0.6 + 0.5)
     assert money.committed == pytest.approx(money.spent + 0.2)
     assert money.left == pytest.approx(4.0 - money.committed)
 
 
 def test_an_overrun_is_charged() -> None:
-    assert ledger(table([trial(7.0, status=TrialStatus.STOPPED)]), 4.0, 10.0).spent == pytest.approx(0.7)
+    assert ledger(table([trial(7.0, status=TrialStatus.STOPPED)]), 4.0, InFullRuns(10.0)).spent == pytest.approx(0.7)
     assert outstanding_steps(trial(7.0), 10.0) == 0.0
 
 
@@ -80,7 +81,7 @@ def test_what_a_running_trial_may_still_take(running: Trial, expected: float) ->
 
 def test_failed_reports_are_charged() -> None:
     failed = replace(trial(), curve=LearningCurve((1.0,), (2.0,), (2.0,)), status=TrialStatus.FAILED)
-    assert ledger(table([failed]), None, 10.0).spent == pytest.approx(0.2)
+    assert ledger(table([failed]), None, InFullRuns(10.0)).spent == pytest.approx(0.2)
 
 
 def test_without_a_length_every_trial_counts_one() -> None:
@@ -104,7 +105,7 @@ def test_without_a_length_every_trial_counts_one() -> None:
     st.sampled_from([None, 10.0]),
 )
 def test_the_ledger_agrees_with_a_walk_over_all_trials(trials: list[Trial], max_t: float | None) -> None:
-    money = ledger(table(trials), 4.0, max_t)
+    money = ledger(table(trials), 4.0, InFullRuns(max_t) if max_t else None)
     assert (money.spent, money.committed) == pytest.approx(walked(trials, max_t))
 
 

@@ -15,6 +15,7 @@ from core_spaces import spaces
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from jobs_ray.models.cost import InFullRuns
 from jobs_ray.search.budget import ledger
 from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Suggestion
 from jobs_ray.space import Categorical, Integer, Mixture
@@ -356,4 +357,4 @@ def test_the_ledger_of_the_shadow_counts_what_is_trained_again() -> None:
     for t in (1.0, 2.0, 3.0, 2.0):
         shadow.report(t)
     assert (shadow.steps, shadow.excess, shadow.last) == (4.0, 2.0, 2.0)
-    assert ledger(TrialTable(), 5.0, 5.0).left == 5.0
+    assert ledger(TrialTable(), 5.0, InFullRuns(5.0)).left == 5.0

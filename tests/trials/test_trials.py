@@ -255,8 +255,8 @@ def test_what_a_long_trial_is_charged_is_not_thinned(every: float, goes: list[tu
     trial = Trial("a", {}, (), Phase.SEARCH, None)
     at, trained = 0, 0.0
     for forth, back in goes:
-        for _ in range(forth):
+        for step in range(forth):
             at, trained = at + 1, trained + every
-            trial = trial.report(at * every, -1.0)
+            trial = trial.report(at * every, -1.0, restarted=step == 0)
         at = max(at - back, 0)
     assert trial.steps == pytest.approx(trained)

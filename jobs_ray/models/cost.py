@@ -1,0 +1,135 @@
+"""What training costs, in the unit of the budget: in full runs by steps, or as reported and predicted.
+
+    log(cost a step) ~ FinalValueGP(features of the configuration)
+
+since costs differ by factors, and a deeper or wider model costs its factor at every step (Snoek et al. 2012, "Practical
+Bayesian Optimization of Machine Learning Algorithms", section 3.2, models the duration in the same way).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from jobs_ray.models.late_import import import_models
+from jobs_ray.models.training_points import on_grid
+from jobs_ray.space import Array, SearchSpace
+from jobs_ray.trials import Trial, TrialTable
+
+if TYPE_CHECKING:
+    from jobs_ray.models.fitting import ModelCache
+    from jobs_ray.models.regression import Regression
+
+_LEAST = 4  # trials with a cost: of fewer the mean says as much as a regression
+_MOST = 96  # the newest that it is fitted to, since the first ones tell little of where the search has gone
+
+
+class Costs(Protocol):
+    """Predicted costs. `max_t`: steps of a full run; `full`: what one of a mean configuration costs."""
+
+    @property
+    def max_t(self) -> float: ...
+
+    @property
+    def full(self) -> float: ...
+
+    def spent(self, trials: TrialTable) -> float:
+        """By all of them so far."""
+
+    def of(self, trial: Trial, steps: float) -> float:
+        """Of so many further steps of `trial`."""
+
+    def at(self, X: Array, steps: float) -> Array:
+        """Of so many steps of each configuration, `n x d` to `(n,)`."""
+
+
+@dataclass(frozen=True)
+class InFullRuns:
+    """Every step costs the same."""
+
+    max_t: float
+
+    @property
+    def full(self) -> float:
+        return 1.0
+
+    def spent(self, trials: TrialTable) -> float:
+        return trials.spent(self.max_t)
+
+    def of(self, trial: Trial, steps: float) -> float:
+        return steps / self.max_t
+
+    def at(self, X: Array, steps: float) -> Array:
+        return np.full(len(X), steps / self.max_t)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """As reported: a trial's own cost a step, or that of the short run it promotes; else as its configuration says.
+
+    `rate`: mean cost a step. `regression`: of the logarithm of the cost a step on features; None: the mean for all.
+    """
+
+    space: SearchSpace
+    trials: TrialTable
+    max_t: float
+    rate: float
+    regression: Regression | None
+
+    @property
+    def full(self) -> float:
+        return self.rate * self.max_t
+
+    def spent(self, trials: TrialTable) -> float:
+        return trials.costs().spent
+
+    def of(self, trial: Trial, steps: float) -> float:
+        source = self.trials.get(trial.promotes) if trial.promotes else None
+        rate = trial.rate or (source.rate if source else None)
+        return float(self.at(np.array([trial.x]), steps)[0]) if rate is None else steps * rate
+
+    def at(self, X: Array, steps: float) -> Array:
+        if self.regression is None:
+            return np.full(len(X), steps * self.rate)
+        from jobs_ray.models.threads import one_thread
+
+        with one_thread():
+            mean, variance = self.regression.predict(self.space.features(X))
+        return np.asarray(steps * np.exp(mean + variance / 2.0))
+
+
+def known_costs(
+    space: SearchSpace, trials: TrialTable, max_t: float, cache: ModelCache, *, measured: bool, fit: bool = True
+) -> Costs | None:
+    """What there is to go by; None: costs are reported, but none has been yet. fit: the regression may be fitted."""
+    if not measured:
+        return InFullRuns(max_t)
+    sums = trials.costs()
+    if sums.rate is None:
+        return None
+    if fit and not cache.as_fitted and on_grid(sums.rated) != cache.costs_of and sums.rated >= _LEAST:
+        cache.costs, cache.costs_of = _fit(space, trials.recalled()), on_grid(sums.rated)
+    return Measured(space, trials, max_t, sums.rate, cache.costs)
+
+
+def _fit(space: SearchSpace, trials: list[Trial]) -> Regression:
+    import_models()
+    from jobs_ray.models.priors import LogNormal, Priors
+    from jobs_ray.models.regression import fit_regression
+    from jobs_ray.models.threads import one_thread
+
+    rated = [(t.x, rate) for t in trials if t.charged and (rate := t.rate) is not None][-_MOST:]
+    F, y = space.features(np.array([x for x, _ in rated])), np.log([rate for _, rate in rated])
+    priors = Priors(
+        # mostly a product of powers: linear in logarithms
+        linear=LogNormal(1.0, 0.5),
+        matern=LogNormal(0.3, 0.5),
+        lengthscale=LogNormal(math.sqrt(F.shape[1]), 0.5),
+        noise=LogNormal(0.1, 1.0),
+    )
+    everything = slice(0, F.shape[1])
+    with one_thread():
+        return fit_regression(F, y, np.zeros(len(y)), priors, linear=everything, matern=everything)
