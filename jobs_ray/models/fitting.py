@@ -65,8 +65,7 @@ class FittedModels:
     """`values`: the final of each trial with a curve as known or predicted, `{trial_id: (mean, stddev)}`, maximised.
 
     `features`: `n x d` points to the features that the surrogate knows; `best`: on the scale, the best posterior mean
-    among the points observed; `spread`: standard deviation of what was observed, on the scale, without outliers. No
-    surrogate: nothing was observed, or the user's hook failed.
+    among the points observed. No surrogate: nothing was observed, or the user's hook failed.
     """
 
     scale: Scale
@@ -74,7 +73,6 @@ class FittedModels:
     features: Callable[[Array], Array]
     surrogate: Surrogate | None = None
     best: float = 0.0
-    spread: float = 0.0
 
     def posterior(self, X: Array) -> tuple[Array, Array]:
         """Posterior mean and sd of the final at `m x d`, on the scale. Raises RuntimeError without a surrogate."""
@@ -160,7 +158,7 @@ def fit_models(
     rows = informative(z)
     points = np.array([t.x for t in (*known, *failed)])[rows]
     pending = np.array([t.x for t in seen if t.running and not t.curve.value]).reshape(-1, space.dim)
-    models = FittedModels(scale, values, features, spread=float(z.std()))
+    models = FittedModels(scale, values, features)
     try:
         return _with_surrogate(models, points, z[rows], noise[rows], rows < len(known), pending, cache, hooks)
     except HookError as error:

@@ -26,9 +26,6 @@ _SEQUENCE = 64  # length of the space-filling sequence that starts a search
 _TOO_DEAR = 1e9  # off the score of what the budget has not; a point asked before is better, it costs 1e6
 _NOTHING = 1e-12
 _GOOD = 8  # points known to be good whose neighbourhood is searched
-_WIDE = 2  # every so manieth suggestion of SEARCH looks away from the best,
-_WIDE_FROM = 16  # after so many; a search of five full runs has no more and is better off near the best
-_MARGIN = 0.5  # how far above the best the incumbent is then, in spreads of the values
 
 
 Within: TypeAlias = Callable[[Array], NDArray[np.bool_]]
@@ -138,7 +135,7 @@ class CandidateGenerator:
         if models.surrogate is None:
             return self._space_filling(within)
         try:
-            score = self._for_its_cost(acquisition(models, self.hooks, self._incumbent(models)), within)
+            score = self._for_its_cost(acquisition(models, self.hooks), within)
             if self.candidates is not None:
                 free = self._free_candidates()
                 x = np.asarray(free[int(np.argmax(score(free)))])
@@ -150,19 +147,6 @@ class CandidateGenerator:
             self.hooks.complain(error)
             return self._space_filling(within)
         return x if within(x[None])[0] else None
-
-    def _incumbent(self, models: FittedModels) -> float | None:
-        """What is to be improved, on the scale; None: the best posterior mean, or as a user's acquisition has it.
-
-        Every other time it is raised by half the spread of the values, so that a basin that is known well cannot win
-        (Jones 2001, "A taxonomy of global optimization methods", section 6.1: a goal beyond the best). The surrogate is
-        too sure of itself far from its data: the best points of a problem lie 4 to 5 of its sds above its mean, and
-        SEARCH proposed one point over and over (see benchmarks/README.md, "Looking away").
-        """
-        searched = sum(t.phase is Phase.SEARCH for t in self.table.values())
-        if self.hooks.acquisition is not None or searched < _WIDE_FROM or searched % _WIDE != _WIDE - 1:
-            return None
-        return models.best + _MARGIN * models.spread
 
     def _for_its_cost(self, score: Score, within: Within) -> Score:
         """Log EI less log cost: improvement per cost (Snoek et al. 2012), among what is within the price.
