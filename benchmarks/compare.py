@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import results
 from benchmarks.methods import METHODS, SEQUENTIAL, unknown
 from benchmarks.problems.__main__ import span
 from benchmarks.problems.suite import make, names
@@ -88,15 +89,8 @@ def plan(args: argparse.Namespace) -> list[Job]:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The records of results.jsonl; a line cut short by an interruption is left out, the last of equal keys counts."""
-    records: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        records[tuple(record[name] for name in Job.__dataclass_fields__)] = record
-    return list(records.values())
+    """The records of results.jsonl, the last of each job."""
+    return results.read(path, list(Job.__dataclass_fields__))
 
 
 def run_all(jobs: Sequence[Job], args: argparse.Namespace) -> Iterator[dict[str, Any]]:

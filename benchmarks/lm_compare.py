@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import results
 from benchmarks.lm_methods import METHODS, PARALLEL, Bench
 from benchmarks.lm_table import table
 from benchmarks.problems.__main__ import span
@@ -62,16 +63,9 @@ def run_one(method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read(path: Path, size: str, budget: float) -> list[dict[str, Any]]:
-    """The records of results.jsonl of this size and budget; a line cut short is left out, the last of a key counts."""
-    records: dict[tuple[str, int], dict[str, Any]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if record["size"] == size and record["budget"] == budget:
-            records[record["method"], record["seed"]] = record
-    return list(records.values())
+    """The records of results.jsonl of this size and budget, the last of each search."""
+    records = results.read(path, ("method", "seed", "size", "budget"))
+    return [r for r in records if r["size"] == size and r["budget"] == budget]
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

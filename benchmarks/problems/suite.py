@@ -13,7 +13,7 @@ import json
 import os
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,9 @@ from scipy.stats import spearmanr
 from benchmarks.data import Array
 from benchmarks.emulator import CACHE
 from benchmarks.problems.families import FAMILIES
+from benchmarks.problems.layout import Layout
 from benchmarks.problems.shapes import Drawn
+from benchmarks.problems.terms import Term
 from benchmarks.simulate import Problem
 
 WORST = 3.0
@@ -91,9 +93,6 @@ def make(family: str, instance: int, data: str | None = None) -> Instance:
     def curve(config: Any) -> Array:
         return np.asarray(drawn.curves(drawn.layout.to_row(config)[None])[0])
 
-    def step_cost(config: Any) -> float:
-        return 1.0 if drawn.rate is None else float(drawn.rate(drawn.layout.to_row(config)[None])[0])
-
     known = None
     if drawn.known is not None:
         known = float(normalise(sign * drawn.final(drawn.known[None]))[0] - normalise(np.array([saved["found"]]))[0])
@@ -112,9 +111,13 @@ def make(family: str, instance: int, data: str | None = None) -> Instance:
         1.0,
         drawn.max_t,
         drawn.layout,
-        None if drawn.rate is None else step_cost,
+        None if drawn.rate is None else partial(_step_cost, drawn.rate, drawn.layout),
     )
     return Instance(problem, drawn, check, best)
+
+
+def _step_cost(rate: Term, layout: Layout, config: Any) -> float:
+    return float(rate(layout.to_row(config)[None])[0])
 
 
 def ranks(drawn: Drawn, rows: Array) -> tuple[float, float, float]:

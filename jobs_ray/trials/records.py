@@ -36,8 +36,9 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, 
         if data["space"] != names:
             raise StateError(f"the state is of a space with parameters {data['space']}, this one has {names}")
         # states from before these were kept: with max_t set, what had ended was taken to have ended by itself
-        before = {"own_end": data["settings"].get("max_t") is not None, "silent": False, "checkpoint_t": None}
-        records = [trial_from_json(space, before | {"meter": None} | record) for record in data["trials"]]
+        own_end = data["settings"].get("max_t") is not None
+        before = {"own_end": own_end, "silent": False, "checkpoint_t": None, "meter": None}
+        records = [trial_from_json(space, before | record) for record in data["trials"]]
         trials = TrialTable(records)
         asked = data["asked"]
         if not isinstance(asked, int) or asked < 0 or len(trials) < len(records):
