@@ -2,8 +2,8 @@
 
 A small Llama is trained on a mixture of four domains (`demo_data.py`); the target is a held-out slice of the
 language reference and of technical prose in equal parts. JoBS searches mixture, learning rate, depth and width;
-what it recommends is then trained anew, with a seed the search has not seen, next to the default configuration on
-the uniform mixture with the same steps and seed, and both are judged on a *test* slice the search has not seen.
+what it recommends is then trained anew, with seeds the search has not seen, next to the default configuration on
+the uniform mixture with the same steps and seeds, and both are judged on a *test* slice the search has not seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jobs_ray.lm.task import Model, Target, Task
 
 TARGET = {"reference": 0.5, "prose": 0.5}
 DEFAULT: dict[str, Any] = {"lr": 1e-3, "model": {"num_hidden_layers": 2, "hidden_size": 128}}
-_FINAL_SEED = 1_000  # added to the seed: the final comparison must not reuse the search's lucky draws
+_FINAL_SEEDS = (1_000, 2_000)  # added to the seed: the final comparison must not reuse the search's lucky draws
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def demo_task(data: Path, size: Size, part: str = "validation") -> Task:
         lr=DEFAULT["lr"],
         warmup=0.05,
         threads=1,
+        seed_per_config=True,
     )
 
 
@@ -119,22 +120,23 @@ def run_demo(
             raise KeyboardInterrupt
         final_workers = workers or 2
         say(f"Training the recommendation and the default anew, {final_workers} workers, on the test slice ...")
-        final = replace(demo_task(out / "data", size, "test"), seed=seed + _FINAL_SEED)
-        mine = _train_fully(final, recommendation.config, final_workers, out / "recommended")
-        base = _train_fully(final, DEFAULT, final_workers, out / "default")
+        test = replace(demo_task(out / "data", size, "test"), eval_rows=None, eval_every=size.max_steps)
+        seeds = [seed + added for added in _FINAL_SEEDS]
+        mine = [_train_fully(test, recommendation.config, s, final_workers, out / f"recommended-{s}") for s in seeds]
+        base = [_train_fully(test, DEFAULT, s, final_workers, out / f"default-{s}") for s in seeds]
         outcome = Outcome(
             seed=seed,
             max_steps=size.max_steps,
-            final_seed=final.seed,
+            final_seeds=seeds,
             default=DEFAULT,
             recommended=_without_keys(recommendation.config, task),
             confirmed=bool(recommendation.confirmed),
             phases=_count_phases(summary),
-            loss_recommended=mine[0],
-            loss_default=base[0],
+            losses_recommended=[loss for loss, _ in mine],
+            losses_default=[loss for loss, _ in base],
             search_cost=float(summary["budget"]["spent"]),
             search_seconds=search_seconds,
-            final_seconds={"recommended": mine[1], "default": base[1]},
+            final_seconds={"recommended": sum(s for _, s in mine), "default": sum(s for _, s in base)},
             startup_share=_startup_share(results),
             workers=final_workers,
             experiment=str(out / "experiment"),
@@ -206,7 +208,7 @@ def _search(task: Task, size: Size, out: Path, seed: int, workers: int) -> tuple
     return tuner.fit(), searcher
 
 
-def _train_fully(task: Task, config: Mapping[str, Any], workers: int, folder: Path) -> tuple[float, float]:
+def _train_fully(task: Task, config: Mapping[str, Any], seed: int, workers: int, folder: Path) -> tuple[float, float]:
     """(eval_loss after the last step, seconds) of one full run from scratch through TorchTrainer."""
     from ray import tune
     from ray.train import ScalingConfig
@@ -216,8 +218,8 @@ def _train_fully(task: Task, config: Mapping[str, Any], workers: int, folder: Pa
     shutil.rmtree(folder, ignore_errors=True)
     clock = time.perf_counter()
     [result] = tune.Tuner(
-        trainable(replace(task, eval_every=task.max_steps), ScalingConfig(num_workers=workers), group=True),
-        param_space=_without_keys(config, task),
+        trainable(task, ScalingConfig(num_workers=workers), group=True),
+        param_space={**_without_keys(config, task), "seed": seed},
         run_config=tune.RunConfig(name=folder.name, storage_path=str(folder.parent), verbose=0),
     ).fit()
     if result.error is not None:

@@ -50,12 +50,6 @@ def location(checkpoint: Any) -> tuple[Any, str]:
     return checkpoint.filesystem, str(checkpoint.path)
 
 
-def comparable(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """The part of a config that a resumed run must share with the run it goes on from."""
-    skip = {task.steps_key, task.resume_key}
-    return json.loads(json.dumps({k: v for k, v in config.items() if k not in skip}, sort_keys=True, default=str))  # type: ignore[no-any-return]
-
-
 def can_go_on(checkpoint: Path) -> bool:
     """Whether the folder is a checkpoint of ours that holds the optimiser too."""
     file = checkpoint / RUN_FILE
@@ -71,10 +65,10 @@ def check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task) -> Non
             f"the checkpoint {checkpoint} of a full run holds the model without its optimiser; to go on from such, "
             "train with Task.keep_optimizer=True"
         )
-    if saved["config"] != comparable(config, task):
+    if saved["config"] != task.comparable(config):
         raise TaskError(
             f"the checkpoint {checkpoint} is of another config ({saved['config']}), not of "
-            f"{comparable(config, task)}; a run resumes only its own"
+            f"{task.comparable(config)}; a run resumes only its own"
         )
     if saved["max_steps"] != task.max_steps:
         raise TaskError(

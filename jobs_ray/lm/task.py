@@ -14,6 +14,8 @@ What it does vary is the trial's config, a plain dict with any of these keys (th
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -108,6 +110,9 @@ class Task:
     max_epochs_per_domain: bounds the mixture in `param_space` so that no domain is repeated more often.
     eval_rows: a sample of at most so many rows of each target, the same for all trials. eval_batch_size: rows a pass;
         fewer where their logits would not fit (see `evaluation.py`).
+    seed: of new weights, the order of the data, dropout, and the samples of the targets. seed_per_config: only the last
+        of these is shared by all trials, and each configuration trains with a seed derived from it and `seed` (a
+        promoted run keeps its short run's): a search over one shared seed finds what is good with that seed.
     save: full runs keep their "best" or "last" checkpoint. keep_optimizer: also the state to go on from, so that Tune
         can restart a failed full run in its midst (FailureConfig); it is twice the size of what is trained. None: where
         that is small, with LoRA. Short runs always keep it, for their promotion.
@@ -139,6 +144,7 @@ class Task:
     warmup: float = 0.0
     schedule: str = "cosine"
     seed: int = 0
+    seed_per_config: bool = False
     activation_checkpointing: bool = False
     save: Literal["best", "last"] = "best"
     keep_optimizer: bool | None = None
@@ -188,5 +194,14 @@ class Task:
         return config.get("lora") is not None if self.keep_optimizer is None else self.keep_optimizer
 
     def seed_of(self, config: Mapping[str, Any]) -> int:
-        """The trial's seed."""
-        return int(config.get("seed", self.seed))
+        """The trial's seed: `config["seed"]`, else the task's or, with `seed_per_config`, one of the configuration."""
+        if "seed" in config or not self.seed_per_config:
+            return int(config.get("seed", self.seed))
+        derived = zlib.crc32(json.dumps([self.seed, self.comparable(config)]).encode())
+        return derived % 2**31  # what every generator takes
+
+    def comparable(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The part of a config that tells one run from another: what a resumed run must share with its short run."""
+        skip = {self.steps_key, self.resume_key}
+        kept = {k: v for k, v in config.items() if k not in skip}
+        return json.loads(json.dumps(kept, sort_keys=True, default=str))  # type: ignore[no-any-return]

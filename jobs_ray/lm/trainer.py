@@ -23,7 +23,7 @@ from jobs_ray.lm import evaluation, harness, metrics
 from jobs_ray.lm.errors import TrainingError, finite, out_of_memory
 from jobs_ray.lm.mixing import MixedRows
 from jobs_ray.lm.packing import PackedRows
-from jobs_ray.lm.resume import RUN_FILE, comparable
+from jobs_ray.lm.resume import RUN_FILE
 from jobs_ray.lm.session import Session
 
 Report = Callable[[dict[str, Any], Path | None], None]
@@ -209,7 +209,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if args.should_save:
             saved = {
-                "config": comparable(self._trainer.config, self._task),
+                "config": self._task.comparable(self._trainer.config),
                 "step": state.global_step,
                 "max_steps": self._task.max_steps,
                 "resumable": not args.save_only_model,

@@ -73,15 +73,17 @@ def test_options_and_table() -> None:
     assert (options.quick, options.workers, options.seed, options.out) == (True, 2, 3, "x")
     shown = table(
         Outcome(
-            seed=3, max_steps=60, final_seed=1003, default={"lr": 1e-3}, confirmed=True, phases={"learn": 4},
-            recommended={"mixture": {"a": 0.25, "b": 0.75}, "lr": 2e-3}, loss_recommended=5.0, loss_default=6.0,
+            seed=3, max_steps=60, final_seeds=[1003, 2003], default={"lr": 1e-3}, confirmed=True, phases={"learn": 4},
+            recommended={"mixture": {"a": 0.25, "b": 0.75}, "lr": 2e-3},
+            losses_recommended=[5.0, 5.5], losses_default=[6.0, 5.0],
             search_cost=4.0, search_seconds=50.0, final_seconds={"recommended": 10.0, "default": 11.0},
             startup_share=0.2, workers=2, experiment="/x/experiment",
         )
     )  # fmt: skip
     assert "a 0.25, b 0.75" in shown
     assert "a 0.50, b 0.50" in shown
-    assert "seed 1003" in shown
+    assert "seeds 1003, 2003" in shown
+    assert "5.250 (5.000, 5.500)" in shown
 
 
 @pytest.mark.slow
@@ -92,12 +94,13 @@ def test_the_whole_demo_at_a_tiny_size(
     (tmp_path / "data").symlink_to(data)
     monkeypatch.setattr(demo, "QUICK", demo.Size(max_steps=12, eval_every=2, short=2, budget=3.0))
     outcome = demo.run_demo(quick=True, seed=1, out=tmp_path)
-    assert json.loads((tmp_path / "demo.json").read_text())["loss_default"] == outcome.loss_default
+    assert json.loads((tmp_path / "demo.json").read_text())["losses_default"] == outcome.losses_default
     assert outcome.search_cost <= 3.0 + 1e-9
     assert {"learn", "confirm"} <= set(outcome.phases)
     assert outcome.confirmed
     assert sum(outcome.recommended["mixture"].values()) == pytest.approx(1.0)
-    assert 4.0 < outcome.loss_recommended < 8.0
+    assert all(4.0 < loss < 8.0 for loss in (*outcome.losses_recommended, *outcome.losses_default))
+    assert len(set(outcome.losses_default)) == 2
     assert "JoBS" in capsys.readouterr().out
     # of all checkpoints only those of full runs are left
     left = list(Path(outcome.experiment).glob("*/checkpoint_*/jobs_ray_run.json"))

@@ -31,6 +31,27 @@ def test_a_short_run_is_a_prefix_of_the_full_one(make_task: Callable[..., Task],
     assert run(task, {**config, "max_steps": 6, "seed": 5}, session=session)[0]["eval_loss"] != full[0]["eval_loss"]
 
 
+def test_a_seed_of_its_own_for_each_configuration(make_task: Callable[..., Task], tmp_path: Path) -> None:
+    task = make_task(seed_per_config=True)
+    session = Session(task)
+    config = {"lr": 1e-3, "mixture": {"animals": 0.7, "numbers": 0.3}}
+    seeds = {task.seed_of(config | {"lr": lr}) for lr in (1e-3, 2e-3, 3e-3)}
+    assert len(seeds) == 3
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert make_task(seed_per_config=True, seed=1).seed_of(config) not in seeds
+    # the same whatever the order of the keys, and what the searcher adds for a promotion
+    promoted = {"mixture": {"numbers": 0.3, "animals": 0.7}, "lr": 1e-3, "max_steps": 12, "resume_from": "there"}
+    assert task.seed_of(promoted) == task.seed_of(config)
+    assert task.seed_of(config | {"seed": 7}) == 7
+
+    full = run(task, config, session=session)
+    short = run(task, {**config, "max_steps": 6}, session=session, keep=tmp_path / "short")
+    rest = run(task, {**config, "resume_from": str(tmp_path / "short")}, session=session)
+    assert curve(short) | curve(rest) == pytest.approx(curve(full), abs=1e-6)
+    as_told = run(task, {**config, "seed": task.seed_of(config)}, session=session)
+    assert curve(as_told) == curve(full) != curve(run(task, {**config, "seed": 0}, session=session))
+
+
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_a_resumed_curve_is_the_unbroken_one(
     make_task: Callable[..., Task], base_dir: Path, tmp_path: Path, lora: dict[str, Any] | None
