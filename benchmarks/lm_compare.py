@@ -2,8 +2,9 @@
 
     python -m benchmarks.lm_compare --methods jobs,optuna-asha,asha,random --seeds 0:3 --budget 10 --out DIR
 
-Every method may train `--budget` full runs' worth of steps, two trials at a time. What it recommends is trained anew in
-this process with seeds that no search has used, the same for all, and judged on the whole *test* slice.
+Every method may train `--budget` full runs' worth of steps, two trials at a time, each configuration with a seed of its
+own (`Task.seed_per_config`). What it recommends is trained anew in this process with seeds that
+no search has used, the same for all, and judged on the whole *test* slice.
 DIR/results.jsonl has a line a (method, seed) and is resumable; DIR/trials/ has each search's curves, and JoBS' own
 report. Nothing depends on wall time. `--report` only prints the table of what is there.
 """
@@ -38,7 +39,7 @@ def final_losses(test: Task, config: Mapping[str, Any], seed: int) -> dict[str, 
 
     seeds = [_FINAL_SEED + _FINALS * seed + i for i in range(_FINALS)]
     once = replace(test, eval_every=test.max_steps, eval_rows=None)
-    return {str(s): float(run(replace(once, seed=s), config)[-1]["eval_loss"]) for s in seeds}
+    return {str(s): float(run(once, {**config, "seed": s})[-1]["eval_loss"]) for s in seeds}
 
 
 def run_one(method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
