@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs_ray.models.decay import at_common_time
 from jobs_ray.models.hooks import HookError, Hooks
 from jobs_ray.models.late_import import import_models
 from jobs_ray.models.prediction import FittedPredictor, Predictor
@@ -142,8 +143,11 @@ def fit_models(
     fitted = fit_predictor(space, trials, predictor, max_t, cache)
     if fitted is not None:
         values = predict(space, partial, fitted, cache)
+    elif partial:
+        values = {trial_id: (value, 0.0) for trial_id, value in at_common_time(finals, partial).items()}
+        finals = []  # no final compares with these
     else:
-        finals, values = _without_predictor(finals, partial)
+        values = {}
     values |= {t.trial_id: (t.final, 0.0) for t in finals if t.final is not None}
     features = space.features if hooks.surrogate is None else space.unit_features
     if not values:
@@ -187,17 +191,3 @@ def _with_surrogate(
     if len(pending):
         surrogate = surrogate.with_pending(models.features(pending))
     return replace(models, surrogate=surrogate, best=best)
-
-
-def _without_predictor(finals: list[Trial], partial: list[Trial]) -> tuple[list[Trial], dict[str, tuple[float, float]]]:
-    """Before the predictor stands: all curves compared at one common, early time, so that like meets like.
-
-    A run that is worse later on than it was then counts as what it became: one full run that diverged says more of its
-    neighbours than its first reports, which were the best of all (regret where too high a rate diverges late: 3 -> .1).
-    """
-    if not partial:
-        return finals, {}
-    ends = sorted(t.curve.t[-1] for t in partial)
-    common = ends[len(ends) // 2]
-    comparable = [t for t in (*finals, *partial) if t.curve.t[-1] >= common and t.curve.t[0] <= common]
-    return [], {t.trial_id: (min(t.curve.at(common), t.curve.value[-1]), 0.0) for t in comparable}

@@ -1,18 +1,23 @@
-"""The two heads of the predictor at one anchor time, scaling-law shaped because on a log scale the rest of a curve is
-nearly the same for all configurations.
+"""The heads of the predictor at one anchor time, scaling-law shaped because on a log scale the rest of a curve is
+nearly the same for all configurations, or in proportion to what it has come down so far.
 
-    notation   meaning                                               shape
-    F          standardised features of the configurations          n x p
-    z_k, z_T   values at the anchor and at the end, on their scale   (n,)
+    notation        meaning                                               shape
+    F               standardised features of the configurations          n x p
+    z_1, z_k, z_T   first value, at the anchor, at the end; on their scale   (n,)
+    drop            z_k - z_1                                             (n,)
 
-    gain    z_T - z_k ~ mean + linear(F)   + Matern(F)
-    level   z_T       ~ mean + linear(z_k) + Matern(F)
+    gain    z_T - z_k               ~ mean + linear(F)    + Matern(F)
+    decay   z_T - z_k - ratio drop  ~ mean + linear(drop) + Matern(F)      on a log scale; see `decay.py`
+    level   z_T                     ~ mean + linear(z_k)  + Matern(F)
 
-weighted by exp(cross-validated log score / 2): the gain head wins on losses, the level head on noisy accuracies.
+weighted by exp(cross-validated log score / 2): gain wins on real losses, decay where amplitudes differ, level on noisy
+accuracies.
 The level head counts only as far as it has seen last values z_k like the run's own. The full runs of a search are
 those that looked best, all alike; beyond them its slope is a guess, wide enough that expected improvement promoted
 the very worst runs (regret of the one promoted when the best 3 / 5 / 8 of 40 by z_4 are known, on losses: .88 / .80 /
 .43 without this limit, .07 / .08 / .07 with it; on accuracies .13 / .11 / .07 and .08 / .04 / .04).
+For the same reason the decay head cuts the drop off two spreads beyond the full runs' own (the same regret without:
+.27 / .25 / .25, with: .02 / .01 / .01; nothing is lost on generated problems).
 Tried and not kept, on the tables of `benchmarks.predictor` (RMSE at N = 20, k = 4: .070): the slope of the last
 reports as a further feature (.071, worse at N = 5), ARD (over-confident), one head with a free slope (.071, .088
 against .085 at N = 7), weights exp(score) (over-confident), a third head without configuration (equal).
@@ -23,10 +28,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs_ray.models.decay import decay_ratio
 from jobs_ray.models.priors import LogNormal, Priors
 from jobs_ray.models.regression import FinalValueRegression, fit_regression
 from jobs_ray.models.threads import one_thread
@@ -34,69 +41,154 @@ from jobs_ray.space import Array
 
 _FOLDS = 5
 _GAIN_PRIOR = 3.0  # prior odds of the gain head on a log scale (1 on a raw one): RMSE .080 not .085 at N = 7, k = 4
+_DROP_UNIT = 0.5  # spreads of the gains: a prior under which the drop may well explain them
+_DROP_MARGIN = 2.0  # spreads of the drops beyond those of the full runs
 _GAIN_SPREAD, _GAIN_SPREAD_RUNS = 0.4, 3  # gains differ by .3 to .5 of their mean (real losses); worth three runs
 
 
-@dataclass(frozen=True)
-class Heads:
-    """Fitted. `gps`, `weights`: of the gain head, where there is one, and of the level head."""
+class Prefixes(NamedTuple):
+    """What is known of some runs at the anchor; `z_1`: NaN for a run that did not report at that time."""
 
-    gps: tuple[FinalValueRegression, ...]
-    weights: Array
-    inflation: float
-    centre: float  # of z_k among the full runs, its spread and its range
+    F: Array
+    z_1: Array
+    z_k: Array
+
+    @property
+    def drop(self) -> Array:
+        return self.z_k - self.z_1
+
+
+@dataclass(frozen=True)
+class GainHead:
+    """`inputs`: the rows of its model, of which `columns` are linear, and what is added to what that predicts."""
+
+    def inputs(self, runs: Prefixes) -> tuple[Array, Array]:
+        return runs.F, runs.z_k
+
+    def columns(self, p: int) -> tuple[slice, slice]:
+        """Of the linear and of the Matern term."""
+        return slice(0, p), slice(0, p)
+
+    def trust(self, runs: Prefixes) -> Array:
+        """Factor of its weight, in [0, 1]."""
+        return np.ones_like(runs.z_k)
+
+
+@dataclass(frozen=True)
+class DecayHead:
+    """`centre`, `unit`: of the drop as an input; `lowest`, `highest`: where it is cut off."""
+
+    ratio: float
+    centre: float
+    unit: float
+    lowest: float
+    highest: float
+
+    def inputs(self, runs: Prefixes) -> tuple[Array, Array]:
+        drop = np.clip(np.where(np.isnan(runs.drop), self.centre, runs.drop), self.lowest, self.highest)
+        return np.hstack([((drop - self.centre) / self.unit)[:, None], runs.F]), runs.z_k + self.ratio * drop
+
+    def columns(self, p: int) -> tuple[slice, slice]:
+        return slice(0, 1), slice(1, 1 + p)
+
+    def trust(self, runs: Prefixes) -> Array:
+        return np.where(np.isnan(runs.drop), 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class LevelHead:
+    """`centre`, `spread` and range of z_k among the full runs."""
+
+    centre: float
     spread: float
     lowest: float
     highest: float
 
+    def inputs(self, runs: Prefixes) -> tuple[Array, Array]:
+        level = (runs.z_k - self.centre) / self.spread
+        return np.hstack([level[:, None], runs.F]), np.zeros_like(runs.z_k)
+
+    def columns(self, p: int) -> tuple[slice, slice]:
+        return slice(0, 1), slice(1, 1 + p)
+
+    def trust(self, runs: Prefixes) -> Array:
+        outside = np.maximum(np.maximum(self.lowest - runs.z_k, runs.z_k - self.highest), 0.0) / self.spread
+        return np.asarray(np.exp(-0.5 * outside**2))
+
+
+Head: TypeAlias = GainHead | DecayHead | LevelHead
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Fitted. `gps`, `weights`: one for each head."""
+
+    heads: tuple[Head, ...]
+    gps: tuple[FinalValueRegression, ...]
+    weights: Array
+    inflation: float
+
     @one_thread()
-    def predict(self, F: Array, z_k: Array) -> tuple[Array, Array]:
-        """Mean and calibrated standard deviation `(m,)` of z_T for `m x p` features and values at the anchor."""
-        level_input = ((z_k - self.centre) / self.spread)[:, None]
-        inputs = ((F, z_k), (np.hstack([level_input, F]), np.zeros_like(z_k)))[-len(self.gps) :]
+    def predict(self, runs: Prefixes) -> tuple[Array, Array]:
+        """Mean and calibrated standard deviation `(m,)` of z_T."""
         moments = []
-        for gp, (X, offset) in zip(self.gps, inputs, strict=True):
+        for head, gp in zip(self.heads, self.gps, strict=True):
+            X, offset = head.inputs(runs)
             mean, variance = gp.predict(X)
             moments.append((mean + offset, variance + gp.noise_variance))
-        weights = np.tile(self.weights[:, None], len(z_k))
-        if len(self.gps) > 1:
-            outside = np.maximum(np.maximum(self.lowest - z_k, z_k - self.highest), 0.0) / self.spread
-            # never quite 0: the other head's weight may have underflowed, and 0 / 0 is no prediction
-            weights[1] = np.maximum(weights[1] * np.exp(-0.5 * outside**2), np.finfo(np.float64).tiny)
+        weights = self.weights[:, None] * np.array([head.trust(runs) for head in self.heads])
+        weights = np.maximum(weights, np.finfo(np.float64).tiny)  # all may have underflowed: 0 / 0 is no prediction
         mean, variance = _mix(weights / weights.sum(axis=0), moments)
         return mean, np.sqrt(variance) * self.inflation
 
     @one_thread()
-    def leave_one_out(self, z_k: Array) -> tuple[Array, Array]:
+    def leave_one_out(self, runs: Prefixes) -> tuple[Array, Array]:
         """Mean and calibrated standard deviation `(n,)` of each full run's z_T from the others, in closed form.
 
-        `z_k`: of the full runs, in the order in which they were given to the fit.
+        `runs`: the full runs, in the order in which they were given to the fit.
         """
-        singles = [np.array([i]) for i in range(len(z_k))]
-        moments = [gp.leave_out(singles) for gp in self.gps]
-        offsets = (z_k, np.zeros_like(z_k))[-len(self.gps) :]
-        mean, variance = _mix(self.weights, [(m + o, v) for (m, v), o in zip(moments, offsets, strict=True)])
+        singles = [np.array([i]) for i in range(len(runs.z_k))]
+        moments = []
+        for head, gp in zip(self.heads, self.gps, strict=True):
+            mean, variance = gp.leave_out(singles)
+            moments.append((mean + head.inputs(runs)[1], variance))
+        mean, variance = _mix(self.weights, moments)
         return mean, np.sqrt(variance) * self.inflation
 
 
 @one_thread()
-def fit_heads(F: Array, z_k: Array | None, z_T: Array, *, is_log: bool) -> Heads:
-    """Fit to full runs. `z_k` None: nothing of the curve is known, one head from the configuration only."""
-    n, p = F.shape
-    priors, none = _priors(F), np.zeros(n)
-    z = none if z_k is None else z_k
-    centre, spread = float(z.mean()), float(z.std()) or 1.0
-    X = np.hstack([((z - centre) / spread)[:, None], F])
-    level = fit_regression(X, z_T, none, priors, linear=slice(0, 1), matern=slice(1, 1 + p))
-    if z_k is None:
-        gps, offsets, log_prior = [level], [none], np.zeros(1)
-    else:
-        gain, both = z_T - z_k, slice(0, p)
-        first = fit_regression(F, gain, none, priors, linear=both, matern=both, scale=_spread_of_gains(gain))
-        gps, offsets = [first, level], [z_k, none]
-        log_prior = np.array([math.log(_GAIN_PRIOR) if is_log else 0.0, 0.0])
+def fit_heads(runs: Prefixes, z_T: Array, *, is_log: bool, blind: bool = False) -> Heads:
+    """Fit to full runs. blind: nothing of the curves is known, one head from the configuration only."""
+    z_k, gain, p = runs.z_k, z_T - runs.z_k, runs.F.shape[1]
+    level = LevelHead(float(z_k.mean()), float(z_k.std()) or 1.0, float(z_k.min()), float(z_k.max()))
+    spread = _spread_of_gains(gain)
+    heads: tuple[Head, ...] = (level,)
+    if not blind:
+        heads = (GainHead(), level)
+    if not blind and is_log and not np.isnan(runs.drop).any():
+        heads = (GainHead(), _decay_head(gain, runs.drop, _DROP_UNIT * spread), level)
+    gps, offsets = [], []
+    for head in heads:
+        X, offset = head.inputs(runs)
+        linear, matern = head.columns(p)
+        scale = None if isinstance(head, LevelHead) else spread
+        gps.append(
+            fit_regression(
+                X, z_T - offset, np.zeros_like(z_T), _priors(runs.F), linear=linear, matern=matern, scale=scale
+            )
+        )
+        offsets.append(offset)
+    log_prior = np.array([math.log(_GAIN_PRIOR) if is_log and isinstance(head, GainHead) else 0.0 for head in heads])
     weights, inflation = _stack(gps, offsets, z_T, log_prior)
-    return Heads(tuple(gps), weights, inflation, centre, spread, float(z.min()), float(z.max()))
+    return Heads(heads, tuple(gps), weights, inflation)
+
+
+def _decay_head(gain: Array, drop: Array, unit: float) -> DecayHead:
+    centre = float(drop.mean())
+    margin = _DROP_MARGIN * max(float(drop.std()), 0.1 * abs(centre))
+    return DecayHead(
+        decay_ratio(gain, drop), centre, unit, lowest=float(drop.min()) - margin, highest=float(drop.max()) + margin
+    )
 
 
 def _stack(

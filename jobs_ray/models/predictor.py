@@ -12,7 +12,7 @@ The models behind it are in `heads.py`; torch is imported when the first ones ar
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +27,7 @@ from jobs_ray.space import Array
 from jobs_ray.trials import LearningCurve
 
 if TYPE_CHECKING:
-    from jobs_ray.models.heads import Heads
+    from jobs_ray.models.heads import Heads, Prefixes
 
 MIN_FULL = 3  # full runs needed to fit
 _EXTRA_DOF = 4
@@ -69,8 +69,8 @@ class FittedScalingLaw:
         anchors = [self._anchor_of(curve.t[-1] if curve.t else 0.0) for curve in curves]
         for anchor in set(anchors):
             rows = np.array([i for i, own in enumerate(anchors) if own == anchor])
-            z_k = self._values_at(anchor, [curves[i] for i in rows.tolist()])
-            mean[rows], stddev[rows] = self._heads_at(anchor).predict(np.asarray(features)[rows], z_k)
+            runs = self._prefixes(anchor, np.asarray(features)[rows], [curves[i] for i in rows.tolist()])
+            mean[rows], stddev[rows] = self._heads_at(anchor).predict(runs)
         return Prediction(*self.scale.to_values(mean, stddev * self._t_ratio), dof=self._dof)
 
     def ready_at(self, t: float) -> float | None:
@@ -86,8 +86,8 @@ class FittedScalingLaw:
 
     def _leave_one_out(self, t: float) -> CrossValidation:
         anchor = self._anchor_of(t)
-        z_k, z_T = self._values_at(anchor, self.curves), self._finals()
-        mean, stddev = self._heads_at(anchor).leave_one_out(z_k)
+        z_T = self._finals()
+        mean, stddev = self._heads_at(anchor).leave_one_out(self._prefixes(anchor, self.features, self.curves))
         prediction = Prediction(*self.scale.to_values(mean, stddev * self._t_ratio), dof=self._dof)
         finals = self.scale.to_values(z_T, np.zeros_like(z_T))[0]
         low, high = prediction.interval(0.9)
@@ -115,18 +115,22 @@ class FittedScalingLaw:
             import_models()
             from jobs_ray.models.heads import fit_heads
 
-            z_k = self._values_at(anchor, self.curves) if anchor > 0.0 else None
-            self._heads[anchor] = fit_heads(self.features, z_k, self._finals(), is_log=self.scale.is_log)
+            runs = self._prefixes(anchor, self.features, self.curves)
+            self._heads[anchor] = fit_heads(runs, self._finals(), is_log=self.scale.is_log, blind=anchor == 0.0)
         return self._heads[anchor]
 
     def _finals(self) -> Array:
         return self.scale.forward(np.array([curve.value[-1] for curve in self.curves]))
 
-    def _values_at(self, anchor: float, curves: Sequence[LearningCurve]) -> Array:
-        """Values at the anchor `(n,)`, on the scale; zeros where nothing of the curve is known (anchor 0)."""
+    def _prefixes(self, anchor: float, features: Array, curves: Sequence[LearningCurve]) -> Prefixes:
+        """What is known at the anchor, on the scale; zeros where nothing of the curve is (anchor 0)."""
+        from jobs_ray.models.heads import Prefixes
+
         if anchor == 0.0:
-            return np.zeros(len(curves))
-        return self.scale.forward(np.array([curve.at(anchor) for curve in curves]))
+            return Prefixes(features, np.zeros(len(curves)), np.zeros(len(curves)))
+        first = np.array([_reported_at(self._anchors[0], curve) for curve in curves])
+        last = np.array([curve.at(anchor) for curve in curves])
+        return Prefixes(features, self.scale.forward(first), self.scale.forward(last))
 
     def _anchor_of(self, t: float) -> float:
         """The largest anchor up to `t`; 0 (configuration only) before the first."""
@@ -141,3 +145,9 @@ class FittedScalingLaw:
             return times
         ranks = np.unique(np.rint(np.geomspace(1, len(times), _MAX_ANCHORS)).astype(int)) - 1
         return tuple(times[rank] for rank in ranks.tolist())
+
+
+def _reported_at(t: float, curve: LearningCurve) -> float:
+    """The value at `t`, NaN without a report within 5 % of it: first reports are too steep to interpolate."""
+    near = curve.t[bisect_left(curve.t, t * 0.95) : bisect_right(curve.t, t * 1.05)]
+    return curve.at(t) if near else math.nan
