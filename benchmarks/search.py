@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.data import Metric, Task, load_tasks
 from benchmarks.emulator import build, describe
 from benchmarks.methods import METHODS, RIVALS, unknown
+from benchmarks.problems.__main__ import span
 from benchmarks.simulate import Problem, emulator_problem, pool_problem, simulate
 
 
@@ -86,7 +87,7 @@ def run_all(bench: Bench, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for budget in args.budgets
         for method in args.methods
         for task in range(len(bench.problems))
-        for seed in range(min(args.seeds, args.paper_seeds) if method.startswith("paper") else args.seeds)
+        for seed in (args.seeds[: args.paper_seeds] if method.startswith("paper") else args.seeds)
     ]
     if args.jobs <= 1:
         yield from map(bench.run, plan)
@@ -143,7 +144,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--problem", choices=("emulator", "pool", "pool-all"), default="emulator")
     parser.add_argument("--budgets", type=float, nargs="+", default=[5.0, 10.0, 20.0])
     parser.add_argument("--methods", default="jobs,random,gp-ei,halving,asha", help="of: " + ", ".join(METHODS))
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=span, default=range(20), help="a:b (default 0:20)")
     parser.add_argument("--paper-seeds", type=int, default=3, help="at most so many for the (slow) paper recipe")
     parser.add_argument("--metric", choices=("eval_loss", "performance"), default="eval_loss")
     parser.add_argument("--noise", type=float, help="sd of a report on the emulator (default .005 loss, .05 accuracy)")

@@ -1,4 +1,4 @@
-"""The Gaussian process of the project, a BoTorch model: the surrogate and both heads of the predictor are one.
+"""The Gaussian process of the project, a BoTorch model: the surrogate and each head of the predictor are one.
 
     notation   meaning                                                          shape
     X          features                                                         ... x n x p

@@ -31,7 +31,7 @@ def test_unknown_method_is_refused(capsys):
 def test_program_runs_rivals_in_the_pool(problem, tmp_path, capsys, real_tasks):
     out = tmp_path / "out.json"
     search.main(
-        ["--problem", problem, "--budgets", "5", "--methods", "random,halving", "--seeds", "3", "--json", str(out)]
+        ["--problem", problem, "--budgets", "5", "--methods", "random,halving", "--seeds", "0:3", "--json", str(out)]
     )
     result = json.loads(out.read_text())
     assert len(result["runs"]) == 2 * 3 * (len(real_tasks) if problem == "pool" else 1)

@@ -21,7 +21,7 @@ from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Suggest
 from jobs_ray.space import Categorical, Integer, Mixture
 from jobs_ray.trials import TrialStatus, TrialTable
 
-SEQUENCES = int(os.environ.get("JOBS_RAY_FUZZ", "150"))
+SEQUENCES = int(os.environ.get("JOBS_RAY_FUZZ", "75"))
 TOLERANCE = 1e-9
 
 

@@ -124,10 +124,12 @@ def test_before_the_predictor_stands_one_of_the_best_at_a_common_time_is_promote
         for i in range(60):
             before = dict(optimizer.trials)
             trial_id = f"t{i}"
-            if not isinstance(suggestion := optimizer.ask(trial_id), Suggestion):
+            if sum(t.completed for t in before.values()) >= MIN_FULL:
                 break
+            suggestion = optimizer.ask(trial_id)
+            assert isinstance(suggestion, Suggestion)
             promotes = optimizer.trials[trial_id].promotes
-            if promotes and sum(t.completed for t in before.values()) < MIN_FULL:
+            if promotes:
                 taken = {t.promotes for t in before.values()}
                 short = [t for t in before.values() if t.status is TrialStatus.STOPPED and t.trial_id not in taken]
                 finals = [t for t in before.values() if t.completed]
@@ -142,7 +144,7 @@ def test_a_short_run_that_looks_best_goes_on_only_when_it_may() -> None:
     """`extend`: a SEARCH trial whose grant becomes max_t is a confirmation. Without it, none ever does."""
     for extend in (False, True):
         optimizer = make(budget=20.0, extend=extend, seed=9)
-        asked = {f"t{i}": s for i, s in enumerate(search(optimizer))}
+        asked = {f"t{i}": s for i, s in enumerate(search(optimizer, most=50))}
         extended = [n for n, s in asked.items() if s.steps != MAX_T and optimizer.trials[n].grant == MAX_T]
         assert bool(extended) is extend
         for name in extended:

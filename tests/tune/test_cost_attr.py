@@ -20,17 +20,21 @@ MEAN = 2.5 * STEPS  # tokens of a full run of a middling size
 
 
 class Costly(Class):
-    """A step of size s costs s tokens; its process counts them."""
+    """A step of size s costs s tokens; each trial counts its own."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        super().setup(config)
+        self.tokens = 0.0
 
     def step(self) -> dict[str, Any]:
         result = super().step()
-        self.tokens = getattr(self, "tokens", 0.0) + self.config["size"]
+        self.tokens += self.config["size"]
         return result | {"tokens": self.tokens}
 
 
 def test_the_budget_is_what_the_trials_report(fit: Callable[..., tune.ResultGrid], tmp_path: Path, capfd: Any) -> None:
     searcher = JoBSSearcher(max_t=STEPS, budget=3.0 * MEAN, cost_attr="tokens", seed=0)
-    results = fit(Costly, SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=2)
+    results = fit(Costly, SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=2, reuse_actors=True)
     assert not results.errors
     tokens = sum(result.metrics["tokens"] for result in results)
     report = searcher.report()
@@ -51,7 +55,7 @@ def test_a_key_that_nobody_reports_is_said_and_spends_eight_short_runs(
 ) -> None:
     searcher = JoBSSearcher(max_t=STEPS, budget=100.0, cost_attr="dollar", seed=0)
     with caplog.at_level(logging.WARNING, "jobs_ray"):
-        results = fit(Costly, SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=4)
+        results = fit(Costly, SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=4, reuse_actors=True)
     assert len(results) == 8
     said = [record.getMessage() for record in caplog.records if "'dollar'" in record.getMessage()]
     assert len(said) == 1

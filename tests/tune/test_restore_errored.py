@@ -19,7 +19,7 @@ class Counted(Class):
 
     def step(self) -> dict[str, Any]:
         folder = Path(self.config["folder"])
-        if self.t == 1 and self.config["x"] > 0.4 and (folder / "broken").exists():
+        if self.t == 1 and self.config["x"] > 0.6 and (folder / "broken").exists():
             raise RuntimeError("the trainable fails on purpose")
         with open(folder / "steps", "a") as file:
             file.write(".")
