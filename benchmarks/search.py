@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     summary = summarise(records)
     print(table(summary))
     if args.json:
-        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+        settings = {k: str(v) if isinstance(v, (Path, range)) else v for k, v in vars(args).items()}
         result = {"settings": settings, "emulator": bench.accuracy, "summary": summary, "runs": records}
         args.json.write_text(json.dumps(result, indent=1))
 

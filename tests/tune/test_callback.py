@@ -22,7 +22,7 @@ Fit = Callable[..., tune.ResultGrid]
 
 
 def test_added_by_itself_and_seen_by_every_logger(fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    searcher = JoBSSearcher(max_t=STEPS, short_t=2, budget=14, seed=0)
+    searcher = JoBSSearcher(max_t=STEPS, short_t=2, budget=12, seed=0)
     results = fit(
         half(Class), SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True
     )

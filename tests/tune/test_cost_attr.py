@@ -55,7 +55,9 @@ def test_a_key_that_nobody_reports_is_said_and_spends_eight_short_runs(
 ) -> None:
     searcher = JoBSSearcher(max_t=STEPS, budget=100.0, cost_attr="dollar", seed=0)
     with caplog.at_level(logging.WARNING, "jobs_ray"):
-        results = fit(Costly, SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=4, reuse_actors=True)
+        results = fit(
+            Costly, SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=4, reuse_actors=True
+        )
     assert len(results) == 8
     said = [record.getMessage() for record in caplog.records if "'dollar'" in record.getMessage()]
     assert len(said) == 1
