@@ -23,7 +23,7 @@ LEARN_FULL = 1
 """Promotions by last value in LEARN. The predictor needs three full runs, but the next ones come where the surrogate
 points: 3 / 1 measure .239 / .212, .123 / .127, .047 / .028 on the emulator at C = 5, 10, 20 and .026 / .019 in the pool
 at C = 10 (20 seeds x 3 tasks; standard errors .015, .010, .005, .004). A second one of a typical run, for contrast,
-costs .059 +- .029 at C = 10 on the generated problems and is a tie at C = 20, where it helps `deceptive` (.79, .54)."""
+costs .059 +- .029 at C = 10 on the generated problems and is a tie at C = 20."""
 _MIN_LEARN = 8  # short runs in LEARN, one a full run of the budget
 _MOST_LEARN = 64  # the space-filling sequence is so long; a large budget is for SEARCH, not for a million random runs
 _UNLIMITED = 20.0  # a search without an end is planned like one of this budget
