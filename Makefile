@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
-.PHONY: test test-core test-tune test-lm test-all gpu soak check demo fuzz chaos bench clean
+.PHONY: test test-core test-tune test-lm test-all test-slow test-slow-lm gpu soak check demo fuzz chaos bench clean
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
@@ -27,9 +27,15 @@ test-core: $(STAMP)
 	$(PYTEST) -m "not slow" --ignore=tests/tune --ignore=tests/lm tests
 
 # The slow rest, which `make test` leaves out: every combination of Tune's settings, killed nodes, drivers and workers,
-# the whole demo, tiny.
+# the whole demo, tiny. In two processes, too.
 test-all: $(STAMP)
+	$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
+		test-slow test-slow-lm
+
+test-slow: $(STAMP)
 	$(PYTEST) --reruns 1 -m slow --ignore=tests/lm tests
+
+test-slow-lm: $(STAMP)
 	$(PYTEST) --reruns 1 -m slow tests/lm
 
 # What only a machine with NVIDIA GPUs can tell; elsewhere every test is skipped, and says why.

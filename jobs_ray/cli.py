@@ -140,7 +140,7 @@ def plan_text(
         f"A short run trains {short_t:g} steps and costs {short_cost:.3g} full runs; promoting one {rest} and costs "
         f"{promotion:.3g}.",
         "\n".join(_table(split, short_t, max_t, short_cost, promotion)),
-        _expected(split, budget, num_trials, short_cost, promotion),
+        _expected(split, budget, short_cost, promotion) + _limited(num_trials, budget, short_cost, promotion),
         _theory(budget, short_cost, dim),
     ]
     return "\n\n".join(p if "\n" in p else textwrap.fill(p, 80) for p in paragraphs)
@@ -161,21 +161,26 @@ def _table(split: Allocation, short_t: float, max_t: float, short_cost: float, p
     return lines
 
 
-def _expected(split: Allocation, budget: float, num_trials: int | None, short_cost: float, promotion: float) -> str:
+def _expected(split: Allocation, budget: float, short_cost: float, promotion: float) -> str:
     configs, full = split.learn_short + split.search_short, split.learn_full + split.confirm
-    trials = configs + full
     said = (
-        f"Expected: about {trials} trials (configurations: {configs}, fully trained: {full}). Search and "
+        f"Expected: about {configs + full} trials (configurations: {configs}, fully trained: {full}). Search and "
         "confirm take turns; a short run that looks best may go on to the end on the spot."
     )
     if configs * short_cost + full * promotion > budget + 1e-9:
         said += " The budget is too small for all of this: the search leaves out what it cannot pay for."
-    if num_trials is not None and num_trials < trials:
-        said += (
-            f" Limited to {num_trials} trials, the search ends before the budget is spent: leave the limit out "
-            f"(num_samples=-1), or allow at least {trials}."
-        )
     return said
+
+
+def _limited(num_trials: int | None, budget: float, short_cost: float, promotion: float) -> str:
+    whole = allocate(budget, None, short_cost, promotion)
+    wanted = whole.learn_short + whole.learn_full + whole.search_short + whole.confirm
+    if num_trials is None or num_trials >= wanted:
+        return ""
+    return (
+        f" Limited to {num_trials} trials, the search ends before the budget is spent: leave the limit out "
+        f"(num_samples=-1), or allow at least {wanted}."
+    )
 
 
 def _theory(budget: float, short_cost: float, dim: int) -> str:

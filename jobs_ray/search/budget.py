@@ -140,7 +140,8 @@ def allocate(
 ) -> Allocation:
     """Split the budget. With `num_full` the paper's two phases: that many random full runs, no short ones, first.
 
-    Without a budget the unit is the trial: `num_trials` of them, full or short, each counting one.
+    Without a budget the unit is the trial: `num_trials` of them, full or short, each counting one. With both, what the
+    trials do not suffice for is taken from SEARCH first, so that confirmations stay as many as the budget pays for.
     """
     if budget is None and num_trials is not None:
         total, s, p, share = float(num_trials), 1.0, 1.0, 0.25
@@ -161,4 +162,9 @@ def allocate(
     else:
         confirm = min(num_confirm, int(max(left, 0.0) / p + TOLERANCE))
     search_short = max(int((left - confirm * p) / s + TOLERANCE), 0)
+    if budget is not None and num_trials is not None:
+        learn_short = min(learn_short, max(num_trials // 2, 1))
+        free = max(num_trials - learn_short - learn_full, 0)
+        confirm = min(confirm, math.ceil(free / 2)) if num_confirm is None else min(confirm, free)
+        search_short = min(search_short, free - confirm)
     return Allocation(learn_short, learn_full, search_short, confirm)

@@ -202,6 +202,25 @@ def test_without_a_budget_the_unit_is_the_trial(num_trials: int, short: float) -
     assert plan.learn_full >= 1
 
 
+@MANY
+@given(
+    budget=st.floats(2.0, 60.0), num_trials=st.integers(4, 300), short=st.floats(0.02, 0.5),
+    num_confirm=st.none() | st.integers(0, 20),
+)  # fmt: skip
+def test_trials_that_do_not_suffice_are_taken_from_search_first(
+    budget: float, num_trials: int, short: float, num_confirm: int | None
+) -> None:
+    whole = allocate(budget, None, short, 1.0 - short, num_confirm=num_confirm)
+    plan = allocate(budget, num_trials, short, 1.0 - short, num_confirm=num_confirm)
+    assert min(vars(plan).values()) >= 0
+    assert all(part <= vars(whole)[name] for name, part in vars(plan).items())
+    if sum(vars(whole).values()) <= num_trials:
+        assert plan == whole
+    else:
+        assert sum(vars(plan).values()) <= num_trials
+        assert plan.confirm == whole.confirm or plan.confirm >= plan.search_short
+
+
 def test_no_room_for_short_runs_is_no_error() -> None:
     plan = allocate(10.0, None, 1.0, 1.0)
     assert min(vars(plan).values()) >= 0

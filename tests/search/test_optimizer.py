@@ -223,6 +223,14 @@ def test_without_a_length_and_short_runs_wanted_longer_than_it_turns_out() -> No
     assert optimizer.recommendation() is not None
 
 
+def test_fewer_trials_than_the_budget_pays_for_are_confirmed_all_the_same() -> None:
+    """Planned for the budget alone, 24 trials ended in the middle of the search with two full runs, and 12 with none."""
+    optimizer = make(budget=20.0, num_trials=24, extend=False)
+    suggestions = search(optimizer)
+    assert len(suggestions) == 24
+    assert sum(t.completed for t in optimizer.trials.values()) >= 5
+
+
 @pytest.mark.parametrize("num_trials", [1, 2, 9, 30])
 def test_without_a_budget_the_number_of_trials_is_the_limit(num_trials: int) -> None:
     optimizer = make(budget=None, num_trials=num_trials)
