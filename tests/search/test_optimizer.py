@@ -224,7 +224,7 @@ def test_without_a_length_and_short_runs_wanted_longer_than_it_turns_out() -> No
 
 
 def test_fewer_trials_than_the_budget_pays_for_are_confirmed_all_the_same() -> None:
-    """Planned for the budget alone, 24 trials ended in the middle of the search with two full runs, and 12 with none."""
+    """Planned for the budget alone, 24 trials ended with two full runs, and 12 with none."""
     optimizer = make(budget=20.0, num_trials=24, extend=False)
     suggestions = search(optimizer)
     assert len(suggestions) == 24
