@@ -46,6 +46,7 @@ def _train_and_tell(arguments: dict[str, Any]) -> None:
     ray.train.report({"rank": rank})
 
 
+@pytest.mark.slow
 def test_gradients_are_synchronised_across_nodes(
     two_nodes: Cluster, make_task: Callable[..., Task], tmp_path: Path
 ) -> None:

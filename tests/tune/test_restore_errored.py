@@ -26,7 +26,7 @@ class Counted(Class):
         return super().step()
 
 
-@pytest.mark.parametrize("how", ["restart_errored", "resume_errored"])
+@pytest.mark.parametrize("how", [pytest.param("restart_errored", marks=pytest.mark.slow), "resume_errored"])
 def test_failed_trials_train_again_within_the_budget(
     fit: Callable[..., tune.ResultGrid], tmp_path: Path, how: str
 ) -> None:
