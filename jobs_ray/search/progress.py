@@ -86,7 +86,7 @@ def short_length(settings: Settings, trials: TrialTable, max_t: float, costs: Co
     short_t = first_short_t(max_t, budget)
     first = next((trial.curve.t[0] for trial in trials.values() if trial.charged and trial.curve.t), 0.0)
     if 0.0 < first < max_t:
-        short_t = max(round(short_t / first), 1) * first
+        short_t = max(math.floor(short_t / first + 0.5), 1) * first
     return min(short_t, max_t)
 
 

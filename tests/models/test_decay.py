@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jobs_ray import ScalingLawPredictor
-from jobs_ray.models.decay import at_common_time, decay_ratio
+from jobs_ray.models.decay import at_common_time, decay_ratio, lasting
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus
 
 
@@ -48,6 +48,28 @@ def test_one_full_run_tells_where_the_others_come_down_to() -> None:
     assert after["slow"] == pytest.approx(curve(0.0, 1.5, 25).value[-1])
     assert after["fast"] == pytest.approx(curve(0.2, 0.5, 25).value[-1])
     assert after["whole"] == pytest.approx(curve(0.1, 1.0, 25).value[-1])
+
+
+def test_what_does_not_last_is_not_carried_on() -> None:
+    """Runs that start late come down more at first, not in the end: their large drop earns them nothing."""
+    rng = np.random.default_rng(0)
+    first, noise = rng.uniform(0.1, 1.0, 30), 0.01 * rng.standard_normal(30)
+    assert lasting(first, 0.4 * first + noise) > 0.95
+    assert lasting(first, 0.5 - 0.3 * first + noise) == 0.0
+    assert lasting(first, 0.3 + noise) < 0.1
+    assert lasting(first, 0.4 * (0.5 * first + 0.5 * first.mean())) == pytest.approx(0.5)
+    assert lasting(np.full(5, 0.3), first[:5]) == 0.0
+
+
+def test_two_reports_do_not_tell_whether_a_drop_lasts() -> None:
+    """Both get the mean drop: their order stays that of their values."""
+    slow, fast, whole = (
+        Trial(name, {}, (0.5,), Phase.SEARCH, 4.0, curve=LearningCurve(c.t[1::2], c.value[1::2]))
+        for name, c in (("slow", curve(0.0, 1.5, 4)), ("fast", curve(0.2, 0.5, 4)), ("whole", curve(0.1, 1.0, 24)))
+    )
+    values = at_common_time([whole], [slow, fast])
+    assert np.log(values["slow"] / values["fast"]) == pytest.approx(np.log(slow.curve.value[-1] / fast.curve.value[-1]))
+    assert values["slow"] > slow.curve.value[-1]  # maximised: nearer to 0
 
 
 def test_what_is_no_loss_is_compared_as_it_stands() -> None:
