@@ -12,7 +12,7 @@ from jobs_ray import Suggestion
     ("given", "every", "short_t"),
     [
         ("auto", 1.0, 25.0),
-        ("auto", 10.0, 20.0),
+        ("auto", 10.0, 30.0),
         ("auto", 30.0, 30.0),
         ("auto", 40.0, 40.0),
         ("auto", 400.0, 25.0),  # a report beyond the end of a run tells nothing
