@@ -208,6 +208,7 @@ def sharded(rank: int, port: int, tasks: list[Task], answers: Any) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_of_a_sharded_model_make_the_same_passes(make_task: Callable[..., Task]) -> None:
     # three questions with 2, 3 and 4 options, and three open ones, over two ranks
     import socket

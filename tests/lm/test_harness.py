@@ -26,6 +26,7 @@ def trained(make_task: Callable[..., Task], harness_tasks: Path) -> tuple[list[d
     return run(session.task, {}, session=session), session
 
 
+@pytest.mark.slow
 def test_the_harness_reports_beside_the_loss_and_disturbs_nothing(
     make_task: Callable[..., Task], trained: tuple[list[dict[str, Any]], Session]
 ) -> None:

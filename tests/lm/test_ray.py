@@ -102,7 +102,8 @@ def test_the_same_curve_in_a_group_of_one_and_of_two(
     assert free_cpus() == before
 
 
-@pytest.mark.parametrize("failing", [[], pytest.param([1e30], marks=pytest.mark.slow)], ids=["", "after-a-failed-one"])
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", [[], [1e30]], ids=["", "after-a-failed-one"])
 def test_a_group_resumes_and_says_why_it_failed(
     cluster: None, make_task: Callable[..., Task], tmp_path: Path, failing: list[float]
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_group_ends_at_its_last_step_though_its_best_came_before(
     assert json.loads((Path(result.checkpoint.path) / RUN_FILE).read_text())["step"] < 12
 
 
+@pytest.mark.slow
 def test_a_killed_actor_goes_on_from_its_checkpoint(
     cluster: None, make_task: Callable[..., Task], tmp_path: Path
 ) -> None:

@@ -94,7 +94,8 @@ def test_restored_after_kill_9(cluster: str, tmp_path: Path, unbroken: list[dict
     assert once <= spent <= once + 1.0 + 1.0 / STEPS
 
 
-@pytest.mark.parametrize("damage", ["cut", pytest.param("gone", marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_restored_without_a_usable_state_of_the_search(
     cluster: str, tmp_path: Path, unbroken: list[dict[str, Any]], damage: str
 ) -> None:

@@ -40,7 +40,7 @@ def run(fit: Fit, trainable: Any, space: dict[str, Any], time_attr: str, **confi
     return searcher, {result.metrics["trial_id"]: result for result in results}
 
 
-@pytest.mark.parametrize("time_attr", ["training_iteration", "step"])
+@pytest.mark.parametrize("time_attr", ["training_iteration", pytest.param("step", marks=pytest.mark.slow)])
 def test_function_resumes_from_its_last_checkpoint(fit: Fit, time_attr: str) -> None:
     searcher, results = run(fit, checkpointing, SPACE, time_attr)
     for row in promotions(searcher):

@@ -252,6 +252,7 @@ def test_10_reused_actors_of_a_function_are_refused(fit: Fit) -> None:
         fit(function, SPACE, JoBSSearcher(max_t=STEPS), JoBSScheduler(), reuse_actors=True)
 
 
+@pytest.mark.slow
 def test_repeater_averages_whole_trials(fit: Fit) -> None:
     """Naive: the scheduler stops one of the repeats, whose mean then mixes short and full runs."""
     searcher = JoBSSearcher(max_t=STEPS, short_t=2, seed=0)
