@@ -108,8 +108,6 @@ def test_a_checkpoint_on_s3_by_its_uri(
     ("storage", "workers"),
     [
         ("bucket", 0),
-        pytest.param("bucket", 1, marks=pytest.mark.slow),
-        pytest.param("s3_bucket", 0, marks=pytest.mark.slow),
         pytest.param("s3_bucket", 1, marks=pytest.mark.slow),
     ],
 )
