@@ -14,14 +14,27 @@ a quarter off the error (benchmarks/README.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from jobs_ray.models.scale import Scale, choose_scale
 from jobs_ray.space import Array
-from jobs_ray.trials import Trial
+from jobs_ray.trials import LearningCurve, Trial
 
 _LARGEST = 5.0  # of the ratio: curves that have hardly begun to fall say nothing of their amplitude
+
+
+class Prefixes(NamedTuple):
+    """What is known of some runs at a time k; `z_1`: NaN for a run that did not report at the first time."""
+
+    F: Array
+    z_1: Array
+    z_k: Array
+
+    @property
+    def drop(self) -> Array:
+        return self.z_k - self.z_1
 
 
 def decay_ratio(gain: Array, drop: Array) -> float:
@@ -52,31 +65,32 @@ def at_common_time(finals: Sequence[Trial], partial: Sequence[Trial]) -> dict[st
     """
     ends = sorted(t.curve.t[-1] for t in partial)
     common = ends[len(ends) // 2]
-    there = [t for t in (*finals, *partial) if t.curve.t[0] <= common <= t.curve.t[-1]]
+    done, begun = ([t for t in some if t.curve.t[0] <= common <= t.curve.t[-1]] for some in (finals, partial))
+    there = [*done, *begun]
     values = np.array([t.curve.at(common) for t in there])
-    full = [t for t in finals if t.curve.t[0] < common < t.curve.t[-1]]
-    scale = choose_scale("auto", np.array([v for t in there for v in t.curve.value]))
-    if full and scale.is_log:
-        drop = _drops(there, common, scale)
-        of_full = np.isin([t.trial_id for t in there], [t.trial_id for t in full])
-        end = scale.forward(np.array([t.curve.value[-1] for t in full]))
-        ratio = decay_ratio(end - scale.forward(values)[of_full], drop[of_full])
-        values = scale.to_values(scale.forward(values) + ratio * drop, drop)[0]
-    fell = [t.curve.value[-1] < t.curve.at(common) for t in there]
     last = np.array([t.curve.value[-1] for t in there])
+    fell = last < values
+    full = [i for i, t in enumerate(done) if t.curve.t[0] < common < t.curve.t[-1]]
+    scale = choose_scale("auto", np.concatenate([t.curve.value for t in there])) if full else Scale(False)
+    if scale.is_log:
+        z = scale.forward(values)
+        drop = _drops([t.curve for t in there], common, z, scale)
+        ratio = decay_ratio(scale.forward(last[full]) - z[full], drop[full])
+        values = scale.to_values(z + ratio * drop, drop)[0]
     values = np.where(fell, np.minimum(values, last), values)
     return dict(zip((t.trial_id for t in there), values.tolist(), strict=True))
 
 
-def _drops(trials: Sequence[Trial], common: float, scale: Scale) -> Array:
+def _drops(curves: Sequence[LearningCurve], common: float, z_common: Array, scale: Scale) -> Array:
     """Up to the common time `(n,)`, shrunk to their mean as far as they do not last."""
-    start = sorted(t.curve.t[0] for t in trials)[len(trials) // 2]
-    times = sorted({s for t in trials for s in t.curve.t if start < s < common})
-    at_start, at_common = (scale.forward(np.array([t.curve.at(s) for t in trials])) for s in (start, common))
-    drop = at_common - at_start
-    share = 0.0
-    if times:
-        middle = min(times, key=lambda s: abs(np.log(s * s / (start * common))))
-        half = scale.forward(np.array([t.curve.at(middle) for t in trials]))
-        share = lasting(half - at_start, at_common - half)
+    start = sorted(curve.t[0] for curve in curves)[len(curves) // 2]
+    z_start = scale.forward(np.array([curve.at(start) for curve in curves]))
+    drop = z_common - z_start
+    times = np.unique(np.concatenate([curve.t for curve in curves]))
+    times = times[(start < times) & (times < common)]
+    if not len(times):
+        return np.full_like(drop, drop.mean())
+    middle = float(times[np.argmin(np.abs(np.log(times**2 / (start * common))))])
+    z_middle = scale.forward(np.array([curve.at(middle) for curve in curves]))
+    share = lasting(z_middle - z_start, z_common - z_middle)
     return np.asarray(drop.mean() + share * (drop - drop.mean()))

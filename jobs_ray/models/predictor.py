@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jobs_ray.models.decay import Prefixes
 from jobs_ray.models.late_import import import_models
 from jobs_ray.models.prediction import CrossValidation, Prediction
 from jobs_ray.models.scale import Scale, choose_scale
@@ -27,7 +28,7 @@ from jobs_ray.space import Array
 from jobs_ray.trials import LearningCurve
 
 if TYPE_CHECKING:
-    from jobs_ray.models.heads import Heads, Prefixes
+    from jobs_ray.models.heads import Heads
 
 MIN_FULL = 3  # full runs needed to fit
 _EXTRA_DOF = 4
@@ -124,8 +125,6 @@ class FittedScalingLaw:
 
     def _prefixes(self, anchor: float, features: Array, curves: Sequence[LearningCurve]) -> Prefixes:
         """What is known at the anchor, on the scale; zeros where nothing of the curve is (anchor 0)."""
-        from jobs_ray.models.heads import Prefixes
-
         if anchor == 0.0:
             return Prefixes(features, np.zeros(len(curves)), np.zeros(len(curves)))
         first = np.array([_reported_at(self._anchors[0], curve) for curve in curves])
