@@ -156,15 +156,15 @@ def _table(split: Allocation, short_t: float, max_t: float, short_cost: float, p
     lines = [f"{'phase':<9}{'what':<40}{'runs':>6}{'to step':>11}{'cost':>12}"]
     for phase, what, runs, t, cost in rows:
         lines.append(f"{phase:<9}{what:<40}{runs:>6}{t:>11g}{runs * cost:>12.2f}")
-    runs, total = sum(row[2] for row in rows), sum(row[2] * row[4] for row in rows)
-    lines.append(f"{'all':<49}{runs:>6}{'':>11}{total:>12.2f}")
+    total = sum(row[2] * row[4] for row in rows)
+    lines.append(f"{'all':<49}{split.trials:>6}{'':>11}{total:>12.2f}")
     return lines
 
 
 def _expected(split: Allocation, budget: float, short_cost: float, promotion: float) -> str:
     configs, full = split.learn_short + split.search_short, split.learn_full + split.confirm
     said = (
-        f"Expected: about {configs + full} trials (configurations: {configs}, fully trained: {full}). Search and "
+        f"Expected: about {split.trials} trials (configurations: {configs}, fully trained: {full}). Search and "
         "confirm take turns; a short run that looks best may go on to the end on the spot."
     )
     if configs * short_cost + full * promotion > budget + 1e-9:
@@ -173,8 +173,7 @@ def _expected(split: Allocation, budget: float, short_cost: float, promotion: fl
 
 
 def _limited(num_trials: int | None, budget: float, short_cost: float, promotion: float) -> str:
-    whole = allocate(budget, None, short_cost, promotion)
-    wanted = whole.learn_short + whole.learn_full + whole.search_short + whole.confirm
+    wanted = allocate(budget, None, short_cost, promotion).trials
     if num_trials is None or num_trials >= wanted:
         return ""
     return (

@@ -105,6 +105,10 @@ class Allocation:
     search_short: int
     confirm: int
 
+    @property
+    def trials(self) -> int:
+        return self.learn_short + self.learn_full + self.search_short + self.confirm
+
     def due(self, search_short: int) -> int:
         """Confirmations due after so many short runs of SEARCH."""
         if self.search_short == 0:
