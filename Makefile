@@ -7,13 +7,14 @@ DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
 .PHONY: test test-core test-tune test-lm test-all test-slow test-slow-lm gpu soak check demo fuzz chaos bench clean
 
+# what each of several processes prints comes at its end, where make can do that
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 # Lint, types, and the tests that are not marked slow: two processes at a time, since a test of a cluster mostly waits for
-# it. Each process starts a Ray of its own; the longest come first. What each prints comes at its end.
+# it. Each process starts a Ray of its own; the longest come first.
 test: check
-	$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
-		test-tune test-lm test-core
+	$(MAKE) --no-print-directory --jobs 2 $(SYNC) test-tune test-lm test-core
 
 # A test of a real cluster may lose to a busy machine once (a process killed late, a heartbeat missed): those of tests/tune
 # and tests/lm are tried twice. The others have one try.
@@ -29,8 +30,7 @@ test-core: $(STAMP)
 # The slow rest, which `make test` leaves out: every combination of Tune's settings, killed nodes, drivers and workers,
 # the whole demo, tiny. In two processes, too.
 test-all: $(STAMP)
-	$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) \
-		test-slow test-slow-lm
+	$(MAKE) --no-print-directory --jobs 2 $(SYNC) test-slow test-slow-lm
 
 test-slow: $(STAMP)
 	$(PYTEST) --reruns 1 -m slow --ignore=tests/lm tests
