@@ -196,9 +196,8 @@ def test_more_full_runs_and_longer_prefixes_give_smaller_errors(metric: str) -> 
 @every_metric
 @pytest.mark.parametrize(("n", "t"), [(8, 2.0), (15, 4.0), (25, 4.0)])
 def test_the_90_percent_interval_holds_about_90_percent(metric: str, n: int, t: float) -> None:
-    """Where one head is exact (these losses are power laws), the others still widen it: with 8 runs .99 are held."""
     _, _, hits = errors(metric, n, t, splits=8)
-    assert 0.8 <= np.mean(hits) <= 0.995
+    assert 0.8 <= np.mean(hits) <= 0.98
 
 
 @every_metric
