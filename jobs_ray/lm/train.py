@@ -47,14 +47,19 @@ def trainable(
             f"batch_size={task.batch_size} is not a multiple of workers x accumulation = "
             f"{workers} x {task.accumulation}"
         )
+    if group is None:
+        group = workers > 1
+    if task.trainer_args.get("fsdp") and not group:
+        raise TaskError(
+            "trainer_args ask for fsdp, which shards a model over the workers of a group, and this is one worker; give "
+            "ScalingConfig(num_workers=...) more than one, or remove fsdp"
+        )
     from jobs_ray.lm.packing import prepare as pack_all
     from jobs_ray.lm.packing import settled
 
     task = settled(task)
     if prepare:
         pack_all(task)
-    if group is None:
-        group = workers > 1
     if group:
         from ray.train import ScalingConfig
 

@@ -166,6 +166,8 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
         last = state.global_step >= self._granted
         control.should_evaluate = last or state.global_step % self._task.eval_every == 0
         if control.should_evaluate:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # else the steps still queued would count as evaluation
             self._trained = time.perf_counter()
         control.should_training_stop = last
         return control

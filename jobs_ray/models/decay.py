@@ -7,8 +7,8 @@
 Along c + a u^-p the gain is `ratio * drop` whatever the c and the amplitude a of a configuration, as long as the p are
 alike: one full run tells the ratio, and every short run's own drop then tells its amplitude. (A power law fitted to
 each curve has to find p as well, from a few reports: RMSE .206 where gain and level have .072.) On real losses it tells
-next to nothing beyond the mean gain, since their amplitudes differ little; where amplitudes differ it takes a fifth to
-a quarter off the error (benchmarks/README.md).
+next to nothing beyond the mean gain, since their amplitudes differ little; where amplitudes differ it takes a tenth to
+a fifth off the error (benchmarks/README.md).
 """
 
 from __future__ import annotations

@@ -167,10 +167,14 @@ def fit_heads(runs: Prefixes, z_T: Array, *, is_log: bool, blind: bool = False) 
 
 
 def _decay_head(gain: Array, drop: Array, unit: float) -> DecayHead:
-    centre = float(drop.mean())
-    margin = _DROP_MARGIN * max(float(drop.std()), 0.1 * abs(centre))
+    centre, spread = float(drop.mean()), float(drop.std())
+    margin = _DROP_MARGIN * max(spread, 0.1 * abs(centre))
     return DecayHead(
-        decay_ratio(gain, drop), centre, unit, lowest=float(drop.min()) - margin, highest=float(drop.max()) + margin
+        decay_ratio(gain, drop),
+        centre,
+        max(unit, 1e-3 * spread),  # gains of 0, at the end of a run, would make an input of 1e7: no Cholesky factor
+        lowest=float(drop.min()) - margin,
+        highest=float(drop.max()) + margin,
     )
 
 

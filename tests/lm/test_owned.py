@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from ray.train import ScalingConfig
 from transformers import TrainingArguments
 
-from jobs_ray.lm import Domain, Model, Session, Task, TaskError
+from jobs_ray.lm import Domain, Model, Session, Task, TaskError, trainable
 from jobs_ray.lm.loop import arguments, build
 from jobs_ray.lm.mixing import collate
 from jobs_ray.lm.owned import OWNED
@@ -32,6 +33,13 @@ from jobs_ray.lm.owned import OWNED
 def test_owned_arguments_are_refused_with_what_to_use(make_task: Callable[..., Task], name: str, remedy: str) -> None:
     with pytest.raises(TaskError, match=rf"{name} \(use .*{remedy}"):
         make_task(trainer_args={name: 2, "optim": "sgd"})
+
+
+def test_one_worker_has_nothing_to_shard(make_task: Callable[..., Task]) -> None:
+    task = make_task(trainer_args={"fsdp": True, "fsdp_config": {"version": 2}})
+    for scaling in (None, ScalingConfig(num_workers=1)):
+        with pytest.raises(TaskError, match=r"fsdp, which shards .* one worker; give ScalingConfig\(num_workers"):
+            trainable(task, scaling)
 
 
 def test_what_the_loop_sets_is_owned(make_task: Callable[..., Task], tmp_path: Path) -> None:
