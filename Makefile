@@ -5,16 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
-.PHONY: test test-core test-tune test-lm test-all test-slow test-slow-lm gpu soak check demo fuzz chaos bench clean
+.PHONY: test test-core test-search test-tune test-lm test-all test-slow test-slow-lm gpu soak check demo fuzz chaos bench clean
 
 # what each of several processes prints comes at its end, where make can do that
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 # Lint, types, and the tests that are not marked slow: two processes at a time, since a test of a cluster mostly waits for
-# it. Each process starts a Ray of its own; the longest come first.
-test: check
-	$(MAKE) --no-print-directory --jobs 2 $(SYNC) test-tune test-lm test-core
+# it. Each process starts a Ray of its own; the longest come first, and the last ones are of a length.
+test: $(STAMP)
+	$(MAKE) --no-print-directory --jobs 2 $(SYNC) test-tune test-lm check test-search test-core
 
 # A test of a real cluster may lose to a busy machine once (a process killed late, a heartbeat missed): those of tests/tune
 # and tests/lm are tried twice. The others have one try.
@@ -24,8 +24,11 @@ test-tune: $(STAMP)
 test-lm: $(STAMP)
 	$(PYTEST) --reruns 1 -m "not slow" tests/lm
 
+test-search: $(STAMP)
+	$(PYTEST) -m "not slow" tests/search tests/models
+
 test-core: $(STAMP)
-	$(PYTEST) -m "not slow" --ignore=tests/tune --ignore=tests/lm tests
+	$(PYTEST) -m "not slow" $(addprefix --ignore=tests/,tune lm search models) tests
 
 # The slow rest, which `make test` leaves out: every combination of Tune's settings, killed nodes, drivers and workers,
 # the whole demo, tiny. In two processes, too.

@@ -28,6 +28,7 @@ def test_settings_reach_peft() -> None:
     assert (plain.use_rslora, plain.use_dora, plain.modules_to_save) == (False, False, None)
 
 
+@pytest.mark.slow
 def test_each_trains_and_leaves_the_shared_base_as_it_was(
     make_task: Callable[..., Task], base_dir: Path, tmp_path: Path
 ) -> None:

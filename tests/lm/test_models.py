@@ -26,7 +26,7 @@ SMALL = {
 MODULES = {"gpt2": ["c_attn", "c_proj", "c_fc"], "phi3": ["o_proj", "qkv_proj", "gate_up_proj", "down_proj"]}
 
 
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("kind", [pytest.param("gpt2", marks=pytest.mark.slow), "phi3"])
 def test_the_space_has_the_models_own_modules_and_each_trains(
     make_task: Callable[..., Task], tokenizer_dir: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -119,6 +119,7 @@ def test_arguments_come_before_the_model(
 
 
 @pytest.mark.filterwarnings("default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning")
+@pytest.mark.slow
 def test_trials_get_the_clusters_gpu_though_the_driver_has_none(no_ray: None, make_task: Callable[..., Task]) -> None:
     import ray
 

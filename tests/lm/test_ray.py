@@ -72,6 +72,7 @@ def test_actor_reuse_prefix_resume_and_pruning(cluster: None, make_task: Callabl
     assert Path(full.checkpoint.path).exists()
 
 
+@pytest.mark.slow
 def test_a_failed_trial_says_why_and_the_next_one_runs(
     cluster: None, make_task: Callable[..., Task], tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def birds(folder: str) -> Iterator[dict[str, str]]:
         i += 1
 
 
+@pytest.mark.slow
 def test_an_endless_stream_is_read_once(make_task: Callable[..., Task], cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "read").mkdir()
     stream = IterableDataset.from_generator(birds, gen_kwargs={"folder": str(tmp_path / "read")})

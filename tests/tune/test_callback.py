@@ -21,6 +21,7 @@ KEYS = {"jobs/phase", "jobs/phase_number", "jobs/predicted", "jobs/predicted_std
 Fit = Callable[..., tune.ResultGrid]
 
 
+@pytest.mark.slow
 def test_added_by_itself_and_seen_by_every_logger(fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     searcher = JoBSSearcher(max_t=STEPS, short_t=2, budget=12, seed=0)
     results = fit(

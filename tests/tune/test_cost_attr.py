@@ -50,6 +50,7 @@ def test_the_budget_is_what_the_trials_report(fit: Callable[..., tune.ResultGrid
     assert f"of {3.0 * MEAN:g} tokens spent" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_key_that_nobody_reports_is_said_and_spends_eight_short_runs(
     fit: Callable[..., tune.ResultGrid], caplog: pytest.LogCaptureFixture
 ) -> None:

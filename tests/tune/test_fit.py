@@ -30,7 +30,7 @@ PAIRWISE: list[tuple[Any, ...]] = [
     (Class, True, 3, "min"),
     (Class, False, None, "min"),
 ]
-FEW, MANY = 6, 12
+FEW, MANY = 4, 12
 EIGHT = {1: 1, 3: 8, None: None}  # of many trials eight at once: more than there are CPUs
 
 

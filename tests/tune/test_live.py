@@ -63,7 +63,7 @@ def test_on_a_terminal_it_is_one_line_below_what_others_print(monkeypatch: pytes
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
 
 
-@pytest.mark.parametrize("verbose", [0, 1])
+@pytest.mark.parametrize("verbose", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_silent_when_tune_is(
     cluster: str, tmp_path: Any, verbose: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
