@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from ray import tune
 from ray.cluster_utils import Cluster
 from ray.train import ScalingConfig
+from transformers import AutoModelForCausalLM, LlamaConfig
 
+from benchmarks import gpu
 from jobs_ray.lm import Domain, Model, Session, Task, memory_per_gpu, preflight, trainable
 
 pytestmark = pytest.mark.filterwarnings(
@@ -128,7 +131,7 @@ def test_memory_is_counted_from_shapes(make_task: Callable[..., Task], base_dir:
     whole = session.models.build({}, 0)
     parameters = sum(p.numel() for p in whole.parameters())
     full = memory_per_gpu(task, whole)
-    assert (full.weights, full.training) == (4 * parameters, 12 * parameters)
+    assert (full.weights, full.training) == (6 * parameters, 12 * parameters)
     lora: dict[str, Any] = {"r": 4, "q_proj": True, "down_proj": True, "v_proj": False, "num_layers": 1}
     few = memory_per_gpu(task, whole, lora=lora)
     trained = sum(p.numel() for p in session.models.build({"lora": lora}, 0).parameters() if p.requires_grad)
@@ -140,3 +143,17 @@ def test_memory_is_counted_from_shapes(make_task: Callable[..., Task], base_dir:
     less = memory_per_gpu(replace(task, activation_checkpointing=True), whole)
     assert less.activations < full.activations
     assert full.total == pytest.approx(sum((full.weights, full.training, full.activations, full.logits, full.context)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "lora", "measured"), [("8b", gpu.LORA, 24.5e9), ("1b", gpu.LORA, 7.6e9), ("1b", None, 29.5e9)]
+)
+def test_memory_is_what_an_h100_took(
+    make_task: Callable[..., Task], shape: str, lora: dict[str, Any] | None, measured: float
+) -> None:
+    """torch's own peak, of `python -m benchmarks.gpu`."""
+    task = make_task(batch_size=16, seq_len=512, accumulation=4, activation_checkpointing=True)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(LlamaConfig(tie_word_embeddings=False, **gpu.SHAPES[shape]))
+    expected = memory_per_gpu(task, model, lora=lora)
+    assert expected.total - expected.context == pytest.approx(measured, rel=0.05)
