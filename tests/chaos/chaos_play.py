@@ -99,7 +99,8 @@ def _watch(driver: Any, schedule: Schedule, leg: Leg, course: Course, folder: Pa
         course.faults.append(f"the last leg ended with {driver.exitcode}")
     if interrupted and expected is not None and driver.exitcode not in (expected, 0):
         course.faults.append(f"{leg} ended with {driver.exitcode}")
-    course.unheard |= interrupted and leg.interruption in ("kill driver", "kill in save", "SIGTERM")
+    # a callback that raises ends Ray without a last save
+    course.unheard |= interrupted and leg.interruption in ("kill driver", "kill in save", "SIGTERM", "callback raises")
 
 
 def _interrupt(pid: int, leg: Leg, folder: Path) -> None:
