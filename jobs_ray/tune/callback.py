@@ -159,6 +159,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
             self._print(_end_line(searcher))
         if run is not None:
             run_context.run_ends(run)
+        run_context.dismiss_callback()  # a searcher may have been unpickled since
         self._forget()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -72,6 +72,13 @@ def searcher_joins(searcher: Searcher) -> RunContext:
     return run
 
 
+def searcher_is_unpickled() -> None:
+    """Most likely by `Tuner.restore`: without a scheduler of ours nothing else of us is called before Ray has made its
+    callbacks, and without one the search would not know the trials that Ray goes on with, and spend their budget again.
+    """
+    summon_callback()
+
+
 def scheduler_joins(scheduler: TrialScheduler, metric: str | None, mode: str | None, num_samples: int | None) -> None:
     """`set_search_properties` of the scheduler: always called, also on restore."""
     run = _current.get()

@@ -350,6 +350,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if "_replaced" not in state:  # pickled by 0.1.0, in an experiment's tuner.pkl
             self._replaced = Replaced(self.__dict__.pop("_predictor", None))
         self._start_runtime()
+        run_context.searcher_is_unpickled()
 
     def _start_runtime(self) -> None:
         """What belongs to this process and is never pickled."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ray import tune
+from ray.tune import TuneError
 from tune_trainables import STEPS, Class, half
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
@@ -53,3 +54,43 @@ def test_failed_trials_train_again_within_the_budget(
     else:
         assert len(rows) == len(searcher.report()["trials"]) + len(failed)
         assert {rows[name]["status"] for name in failed} == {"failed"}
+
+
+class Interrupts(tune.Callback):
+    """Ends the driver's run at the fifth result, once: Ray saves nothing more, and may have saved nothing of these."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.seen = folder, 0
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        self.seen += 1
+        if self.seen == 5 and not (self.folder / "interrupted").exists():
+            (self.folder / "interrupted").touch()
+            raise RuntimeError("the callback fails on purpose")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("state", ["kept", "gone"])
+def test_without_a_scheduler_of_ours_a_restore_knows_rays_trials(
+    fit: Callable[..., tune.ResultGrid], tmp_path: Path, capfd: pytest.CaptureFixture[str], state: str
+) -> None:
+    """Nothing of ours is called before Ray makes its callbacks then, but that the searcher is unpickled."""
+    with pytest.raises(TuneError, match="fails on purpose"):
+        fit(
+            half(Counted), {"x": tune.uniform(0.0, 0.5), "folder": str(tmp_path)},
+            JoBSSearcher(max_t=STEPS, budget=3, seed=0), num_samples=-1, max_concurrent_trials=1, reuse_actors=True,
+            run_config={"callbacks": [Interrupts(tmp_path)]},
+        )  # fmt: skip
+    for path in (tmp_path / "run").glob("searcher-state-*") if state == "gone" else ():
+        path.unlink()
+    capfd.readouterr()
+    results = tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Counted)).fit()
+    assert "of 3 full runs spent; recommended (confirmed" in capfd.readouterr().out
+    report = load_session(tmp_path / "run").report()
+    rows = {row["trial_id"]: row for row in report["trials"]}
+    assert {result.metrics["trial_id"] for result in results} == set(rows)
+    assert {row["status"] for row in rows.values()} == {"completed"}
+    unheard = len((tmp_path / "steps").read_text()) - report["budget"]["spent"] * STEPS
+    assert -1e-6 <= unheard <= 1 + 1e-6
+    assert report["budget"]["spent"] <= 3.0
