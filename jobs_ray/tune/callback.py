@@ -155,7 +155,9 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         searcher, run = self.searcher, self._run
         if self._live is not None:
             self._live.close()
-        if searcher is not None and self._phase is not None:
+        if searcher is not None and self._phase is None:
+            searcher.rescue(trials)
+        if searcher is not None and searcher.started and trials:
             self._print(_end_line(searcher))
         if run is not None:
             run_context.run_ends(run)

@@ -59,6 +59,16 @@ def setup(folder: str) -> Setup:
     )
 
 
+def write(storage: Any, name: str, text: str) -> None:
+    """Beside Ray's own files in the storage of an experiment; said where that cannot be."""
+    path = f"{storage.experiment_fs_path}/{name}"
+    try:
+        with storage.storage_filesystem.open_output_stream(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        logger.error("the state of the search, built anew, could not be saved as %s (%s)", path, error)
+
+
 def _newest(folder: str, pattern: str) -> Any:
     paths = sorted(Path(folder).glob(pattern))
     if not paths:

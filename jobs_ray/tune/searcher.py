@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ray.tune.result import DEFAULT_METRIC
@@ -338,6 +339,13 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._set_num_samples(known.num_samples)
         if self._space is None and known.space is not None:
             self._space = self._settings.translate(known.space)
+
+    def rescue(self, trials: Sequence[Any]) -> None:
+        """A finished experiment was restored and its state is lost: Ray takes no step then, and has saved already."""
+        if self._session is None and self._unreconciled and trials:
+            self.see(trials)
+            name = self.CKPT_FILE_TMPL.format(datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))  # as Ray names a session
+            recovery.write(trials[0].storage, name, statefile.text(session_state.to_text(self.session)))
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()

@@ -12,10 +12,15 @@ FORMAT = "jobs-ray-searcher"
 VERSION = 1
 
 
+def text(session_text: str) -> str:
+    """The whole file around a session's JSON text."""
+    head = json.dumps({"format": FORMAT, "searcher_version": VERSION})
+    return f'{head[:-1]}, "session": {session_text}}}'
+
+
 def save(path: str | Path, session_text: str) -> None:
     """Writes a session's JSON text to `path`, atomically. Raises OSError, the old file untouched."""
-    head = json.dumps({"format": FORMAT, "searcher_version": VERSION})
-    state.write(path, f'{head[:-1]}, "session": {session_text}}}')
+    state.write(path, text(session_text))
 
 
 def load(path: str | Path) -> dict[str, Any]:

@@ -94,3 +94,22 @@ def test_without_a_scheduler_of_ours_a_restore_knows_rays_trials(
     unheard = len((tmp_path / "steps").read_text()) - report["budget"]["spent"] * STEPS
     assert -1e-6 <= unheard <= 1 + 1e-6
     assert report["budget"]["spent"] <= 3.0
+
+
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_a_finished_experiment_that_lost_its_state_gets_it_again(
+    fit: Callable[..., tune.ResultGrid], tmp_path: Path, scheduled: bool
+) -> None:
+    """Ray takes no step in it, so that the search sees the trials at the end only, after Ray's last save."""
+    searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=2, seed=0)
+    scheduler = JoBSScheduler() if scheduled else None
+    fit(half(Class), {"x": tune.uniform(0.0, 1.0)}, searcher, scheduler, num_samples=-1, reuse_actors=True)
+    [path] = (tmp_path / "run").glob("searcher-state-*")
+    path.write_bytes(path.read_bytes()[:-30])
+    tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Class)).fit()
+    session, before = load_session(tmp_path / "run"), searcher.recommendation()
+    found = session.recommendation()
+    assert found is not None
+    assert before is not None
+    assert (found.trial_id, found.mean, found.confirmed) == (before.trial_id, before.mean, before.confirmed)
+    assert session.core.budget_spent == pytest.approx(searcher.session.core.budget_spent)
