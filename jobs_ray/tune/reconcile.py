@@ -101,9 +101,19 @@ def _adopt(session: Session, trial: Any, full: bool, starts_anew: set[str]) -> b
     # the optimiser's decisions repeat: most likely this is what it would propose now
     proposal = core.propose(full=full)
     if not isinstance(proposal, Suggestion) or proposal.config != config:
-        proposal = Suggestion(config=config, phase=core.phase, steps=_steps(session, trial, config, full))
+        steps = _steps(session, trial, config, full)
+        proposal = Suggestion(config, core.phase, steps, resume_from=_resumed(session, trial, config))
     session.adopt(trial.trial_id, proposal)
     return True
+
+
+def _resumed(session: Session, trial: Any, config: dict[str, Any]) -> str | None:
+    """The short run that a trial of unknown purpose goes on from: what that trained is not charged twice."""
+    key = session.settings.resume_key
+    if key is None or not trial.config.get(key):
+        return None
+    short = [t for t in session.core.trials.values() if t.config == config and t.status is TrialStatus.STOPPED]
+    return short[-1].trial_id if short else None
 
 
 def _steps(session: Session, trial: Any, config: dict[str, Any], full: bool) -> float | None:

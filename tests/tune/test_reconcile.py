@@ -278,3 +278,23 @@ def test_evaluated_trials_that_cannot_be_used(
         searcher.add_evaluated_trials(trials, "loss")
     searcher.add_evaluated_trials(trials, "accuracy")
     assert "none of the 8 trials reported 'accuracy'" in caplog.text
+
+
+def test_what_a_lost_promotion_resumed_is_not_charged_again() -> None:
+    """Without any state of the search: Ray's trials say that one of them goes on from a checkpoint."""
+    searcher = JoBSSearcher(
+        SPACE, metric="loss", mode="min", max_t=8, short_t=3, budget=9, time_attr="step", steps_key="steps",
+        resume_key="resume_from",
+    )  # fmt: skip
+    config, trials = {"x": 0.25, "n": 2}, []
+    for number, (steps, checkpoint) in enumerate([(3, None), (8, "/a/checkpoint")], 1):
+        trial = Trial("Class", config={**config, "steps": steps, "resume_from": checkpoint}, stub=True)
+        trial.experiment_tag = f"{number}_"
+        trial.update_last_result({"training_iteration": steps, "step": steps, "loss": 1.0 / steps})
+        trial.set_status(Trial.TERMINATED)
+        trials.append(trial)
+    searcher.see(trials)
+    short, full = searcher.report()["trials"]
+    assert (short["status"], full["status"]) == ("stopped", "completed")
+    assert full["resumed_from"] == full["promotes"] == short["trial_id"]
+    assert searcher.report()["budget"]["spent"] == pytest.approx(1.0)

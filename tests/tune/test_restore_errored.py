@@ -101,9 +101,12 @@ def test_a_finished_experiment_that_lost_its_state_gets_it_again(
     fit: Callable[..., tune.ResultGrid], tmp_path: Path, scheduled: bool
 ) -> None:
     """Ray takes no step in it, so that the search sees the trials at the end only, after Ray's last save."""
-    searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=2, seed=0)
-    scheduler = JoBSScheduler() if scheduled else None
-    fit(half(Class), {"x": tune.uniform(0.0, 1.0)}, searcher, scheduler, num_samples=-1, reuse_actors=True)
+    searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=2, seed=0, resume_key="resume_from")
+    fit(
+        half(Class), {"x": tune.uniform(0.0, 1.0)}, searcher, JoBSScheduler() if scheduled else None, num_samples=-1,
+        reuse_actors=True, run_config={"checkpoint_config": tune.CheckpointConfig(checkpoint_at_end=True)},
+    )  # fmt: skip
+    assert any(row["resumed_from"] for row in searcher.report()["trials"]) == scheduled
     [path] = (tmp_path / "run").glob("searcher-state-*")
     path.write_bytes(path.read_bytes()[:-30])
     tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Class)).fit()
