@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
-.PHONY: test test-core test-search test-tune test-lm test-all test-slow test-slow-lm gpu soak check demo fuzz chaos bench clean
+.PHONY: test test-oldest-ray test-core test-search test-tune test-lm test-all test-slow test-slow-lm gpu soak check demo fuzz chaos bench clean
 
 # what each of several processes prints comes at its end, where make can do that
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
@@ -44,6 +44,12 @@ test-slow-lm: $(STAMP)
 # What only a machine with NVIDIA GPUs can tell; elsewhere every test is skipped, and says why.
 gpu: $(STAMP)
 	$(PYTEST) -m gpu tests/lm/test_gpu.py
+
+# tests/tune on the oldest Ray that the extra [tune] admits, laid over the environment; what that Ray warns of is its own.
+test-oldest-ray: $(STAMP)
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target .ray-oldest ray==2.51.2
+	PYTHONPATH=$(CURDIR)/.ray-oldest $(PYTEST) --reruns 1 -m "not slow" tests/tune -W ignore::FutureWarning \
+		-W ignore::DeprecationWarning -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
 # 5,000 trials in one experiment.
 soak: $(STAMP)
