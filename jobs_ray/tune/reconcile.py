@@ -11,6 +11,7 @@ in their result files.
     a trial waiting that we know as failed        lets it go on (`resume_errored`)
     reports that we have not seen                 records them
     a trial ended that we think is running        ends it
+    a trial waiting that has trained enough       ends it: it keeps its final, and is stopped when Ray trains it again
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ logger = logging.getLogger(__name__)
 _NOTHING = 1e-9  # of a full run: a grant that ends with the first report
 
 
-def with_ray(session: Session, trials: Sequence[Any], full: bool) -> None:
-    """Makes the search agree with Ray's trials. `full`: nothing stops a trial early."""
+def with_ray(session: Session, trials: Sequence[Any], *, full: bool, scheduled: bool) -> None:
+    """Makes the search agree with Ray's trials. `full`: nothing stops a trial early; `scheduled`: our scheduler does."""
     known = list(session.core.trials)
     # only the first of a Repeater's trials is one of ours
     theirs = {trial.trial_id: trial for trial in sorted(trials, key=_number) if not trial.config.get(TRIAL_INDEX)}
@@ -62,6 +63,8 @@ def with_ray(session: Session, trials: Sequence[Any], full: bool) -> None:
             for result in _unseen(session, trial_id, history.of_trial(trial)):
                 session.record(trial_id, result)
         end_if_ended(session, trial)
+        if scheduled and trial_id in session.live and _trained_enough(session, trial_id):
+            session.end(trial_id, error=False)
         if trial_id in session.live and (new or trial_id in failed):
             _within_budget(session, trial)
 
@@ -70,6 +73,12 @@ def end_if_ended(session: Session, trial: Any) -> None:
     """Ends a trial that Ray calls finished: nobody tells a searcher of trials that it did not suggest itself."""
     if trial.is_finished():
         session.end(trial.trial_id, error=trial.status == Trial.ERROR)
+
+
+def _trained_enough(session: Session, trial_id: str) -> bool:
+    """Ray's snapshot may be older than a trial's last report, which would be lost with the first one told again."""
+    trial = session.core.trials[trial_id]
+    return trial.grant is not None and trial.curve.last_t >= trial.grant and not trial.curve.ends_failed
 
 
 def _lost(session: Session, trial_id: str, trials: Sequence[Any]) -> None:

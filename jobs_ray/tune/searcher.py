@@ -222,7 +222,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._trials = trials
         if self._unreconciled or (self._session is None and trials):  # Ray has lost its own state of the search
             self._unreconciled = True
-            reconcile.with_ray(self.session, trials, full=not self.can_stop)
+            reconcile.with_ray(self.session, trials, full=not self.can_stop, scheduled=self._scheduled)
             self._unreconciled = False
             self._watched = set(self.session.live)
         if self._watched:

@@ -123,6 +123,22 @@ def test_a_trial_that_ended_after_the_state_was_saved_is_charged_once(
     assert late.report()["budget"] == unbroken.report()["budget"]
 
 
+def test_a_full_run_that_ray_trains_again_keeps_its_final(
+    run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
+) -> None:
+    """Ray's snapshot is older than the last reports of a trial, which its result file has."""
+    unbroken, trials, folder = run
+    number = [row["status"] for row in unbroken.report()["trials"]].index("completed")
+    late = restored(folder / f"state{number}++")
+    trials[number].set_status(Trial.PENDING)
+    late.see(trials[: number + 1])
+    assert rows(late) == rows(unbroken)[: number + 1]
+    again = {"training_iteration": 1, "loss": 9.0, "pid": 1, "node_ip": "a", "iterations_since_restore": 1}
+    assert late.record(trials[number].trial_id, again).value == "stop"
+    late.on_trial_complete(trials[number].trial_id, again)
+    assert rows(late) == rows(unbroken)[: number + 1]
+
+
 def test_a_trial_that_ray_never_saw_is_forgotten_and_suggested_again(
     run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
 ) -> None:
@@ -155,12 +171,15 @@ def test_what_an_unfinished_trial_trained_after_the_last_save_is_charged(
     run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
 ) -> None:
     unbroken, trials, folder = run
+    for place in (trials[0].storage.trial_driver_staging_path, trials[0].storage.trial_fs_path):
+        if (file := Path(place, "result.json")).exists():
+            file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
     for state in ("state0++", "state0+", "state0"):
         early = restored(folder / state)
         trials[0].status = "PENDING"  # Ray was killed before it noted that the trial had ended
         early.see(trials[:1])
         row = early.report()["trials"][0]
-        assert (row["status"], row["curve"]) == ("running", unbroken.report()["trials"][0]["curve"])
+        assert (row["status"], row["curve"]) == ("running", unbroken.report()["trials"][0]["curve"][:-1])
         # it starts from scratch: trained once more, charged once more
         early.on_trial_result(row["trial_id"], {"training_iteration": 1, "loss": 1.0, "node_ip": "x", "pid": 1})
         assert early.report()["budget"]["spent"] * STEPS == len(row["curve"]) + 1
