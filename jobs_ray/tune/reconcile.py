@@ -42,7 +42,7 @@ _NOTHING = 1e-9  # of a full run: a grant that ends with the first report
 
 
 def with_ray(session: Session, trials: Sequence[Any], *, full: bool, scheduled: bool) -> None:
-    """Makes the search agree with Ray's trials. `full`: nothing stops a trial early; `scheduled`: our scheduler does."""
+    """Makes the search agree with Ray's trials. full: nothing stops a trial early. scheduled: our scheduler does."""
     known = list(session.core.trials)
     # only the first of a Repeater's trials is one of ours
     theirs = {trial.trial_id: trial for trial in sorted(trials, key=_number) if not trial.config.get(TRIAL_INDEX)}
