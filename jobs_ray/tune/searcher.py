@@ -341,8 +341,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             self._space = self._settings.translate(known.space)
 
     def rescue(self, trials: Sequence[Any]) -> None:
-        """A finished experiment was restored and its state is lost: Ray takes no step then, and has saved already."""
-        if self._session is None and self._unreconciled and trials:
+        """A finished experiment was restored, and its state is lost or old: Ray takes no step then, and has saved."""
+        if self._unreconciled and trials:
             self.see(trials)
             name = self.CKPT_FILE_TMPL.format(datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))  # as Ray names a session
             recovery.write(trials[0].storage, name, statefile.text(session_state.to_text(self.session)))

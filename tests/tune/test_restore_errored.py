@@ -96,9 +96,9 @@ def test_without_a_scheduler_of_ours_a_restore_knows_rays_trials(
     assert report["budget"]["spent"] <= 3.0
 
 
-@pytest.mark.parametrize("scheduled", [True, False])
+@pytest.mark.parametrize(("scheduled", "state"), [(True, "damaged"), (False, "damaged"), (True, "old")])
 def test_a_finished_experiment_that_lost_its_state_gets_it_again(
-    fit: Callable[..., tune.ResultGrid], tmp_path: Path, scheduled: bool
+    fit: Callable[..., tune.ResultGrid], tmp_path: Path, scheduled: bool, state: str
 ) -> None:
     """Ray takes no step in it, so that the search sees the trials at the end only, after Ray's last save."""
     searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=2, seed=0, resume_key="resume_from")
@@ -108,11 +108,18 @@ def test_a_finished_experiment_that_lost_its_state_gets_it_again(
     )  # fmt: skip
     assert any(row["resumed_from"] for row in searcher.report()["trials"]) == scheduled
     [path] = (tmp_path / "run").glob("searcher-state-*")
-    path.write_bytes(path.read_bytes()[:-30])
+    before, spent = searcher.recommendation(), searcher.session.core.budget_spent
+    if state == "old":  # the last saves failed
+        before_it, after_it = path.read_text().rsplit('"completed"', 1)
+        path.write_text(f'{before_it}"running"{after_it}')
+        assert [row["status"] for row in load_session(tmp_path / "run").report()["trials"]].count("running") == 1
+    else:
+        path.write_bytes(path.read_bytes()[:-30])
     tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Class)).fit()
-    session, before = load_session(tmp_path / "run"), searcher.recommendation()
+    session = load_session(tmp_path / "run")
+    assert [row["status"] for row in session.report()["trials"]].count("running") == 0
     found = session.recommendation()
     assert found is not None
     assert before is not None
     assert (found.trial_id, found.mean, found.confirmed) == (before.trial_id, before.mean, before.confirmed)
-    assert session.core.budget_spent == pytest.approx(searcher.session.core.budget_spent)
+    assert session.core.budget_spent == pytest.approx(spent)
