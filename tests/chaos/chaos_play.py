@@ -141,7 +141,7 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
 def judge(schedule: Schedule, course: Course, folder: Path) -> list[str]:
     """What is wrong with the finished experiment."""
     faults = list(course.faults)
-    if faults:
+    if faults or course.unsaved:  # books that could not be written are no worse than their last save
         return faults
     session = load_session(course.path)
     rows = {row["trial_id"]: row for row in session.report()["trials"]}
@@ -172,7 +172,7 @@ def judge(schedule: Schedule, course: Course, folder: Path) -> list[str]:
     if spent > schedule.budget * MAX_T + again + anyway + 1e-6:
         faults.append(f"{spent:g} steps charged of a budget of {schedule.budget * MAX_T:g}, {again} of them again")
     running = [i for i, row in rows.items() if row["status"] == "running"]
-    if running and not course.unsaved:
+    if running:
         faults.append(f"trials {running} still run in the books")
     if budget.total is not None and not running and spent < (schedule.budget - 1.5) * MAX_T and not course.skipped:
         failures = [row for row in rows.values() if row["status"] == "failed"]
