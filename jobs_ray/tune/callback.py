@@ -155,9 +155,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         searcher, run = self.searcher, self._run
         if self._live is not None:
             self._live.close()
-        if searcher is not None and self._phase is None:
-            searcher.rescue(trials)
-        if searcher is not None and searcher.started and trials:
+        if searcher is not None and searcher.rescue(trials) and trials:
             self._print(_end_line(searcher))
         if run is not None:
             run_context.run_ends(run)
@@ -247,7 +245,6 @@ def _end_line(searcher: JoBSSearcher) -> str:
 
 
 def _spent(searcher: JoBSSearcher) -> str:
-    core = searcher.session.core
-    budget = core.budget
+    core, budget = searcher.session.core, searcher.session.core.budget
     of = "" if budget.total is None else f"of {budget.total:g} "
     return f"{budget.spent:.3g} {of}{core.settings.unit} spent"

@@ -340,12 +340,20 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if self._space is None and known.space is not None:
             self._space = self._settings.translate(known.space)
 
-    def rescue(self, trials: Sequence[Any]) -> None:
-        """A finished experiment was restored, and its state is lost or old: Ray takes no step then, and has saved."""
+    def rescue(self, trials: Sequence[Any]) -> bool:
+        """A finished experiment was restored, and its state is lost or old: Ray takes no step then, and has saved.
+
+        Whether there is anything to tell of the search.
+        """
         if self._unreconciled and trials:
-            self.see(trials)
+            try:
+                self.see(trials)
+            except ValueError as error:  # Ray's files do not tell the space either
+                logger.error("the search cannot be built anew: %s", error)
+                return False
             name = self.CKPT_FILE_TMPL.format(datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))  # as Ray names a session
             recovery.write(trials[0].storage, name, statefile.text(session_state.to_text(self.session)))
+        return self._session is not None
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
