@@ -3,7 +3,7 @@ against a bare PyTorch loop, seconds to start the first trial and the next one.
 
 Weights are random (no download; neither memory nor speed depends on their values), rows are made up; batch, row length,
 accumulation and checkpointing are those of `examples/llama3_nine_datasets.py`, the adapters the largest of its space.
-`--shape tiny` runs on a CPU, where there is no memory to read.
+`--shapes tiny` runs on a CPU, where there is no memory to read.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from jobs_ray.lm import loop
 from jobs_ray.lm.estimate import operations
 from jobs_ray.lm.lora import PAPERS_MODULES
 from jobs_ray.lm.mixing import MixedRows, MixturePlan, collate, weights_of
+from jobs_ray.lm.model import bf16_available, empty_model
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -40,7 +41,7 @@ WARM = 2  # steps not counted: first allocations
 CUDA = torch.cuda.is_available()
 
 
-def write_model(shape: dict[str, int], folder: Path) -> lm.Model:
+def write_model(shape: dict[str, int], folder: Path) -> None:
     """A model of random weights with a tokenizer of 300 words."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
@@ -51,7 +52,6 @@ def write_model(shape: dict[str, int], folder: Path) -> lm.Model:
     with torch.device("cuda" if CUDA else "cpu"), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         config = LlamaConfig(rope_theta=500_000.0, tie_word_embeddings=False, **shape)
         AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-    return lm.Model(str(folder))
 
 
 def rows(count: int) -> list[dict[str, str]]:
@@ -75,8 +75,8 @@ def wait() -> float:
     return time.perf_counter()
 
 
-def bare(session: lm.Session, config: dict[str, Any]) -> tuple[float, float]:
-    """(tokens a second, peak bytes) of torch alone: same model, rows and numbers."""
+def bare(session: lm.Session, config: dict[str, Any], warm: int = WARM) -> tuple[float, float]:
+    """(tokens a second after `warm` steps, peak bytes) of torch alone: same model, rows and numbers."""
     task = session.task
     weights = weights_of(None, list(task.domains))
     plan = MixturePlan(session.train, weights, task.max_steps * task.batch_size, seed=0, unit=task.unit)
@@ -92,13 +92,13 @@ def bare(session: lm.Session, config: dict[str, Any]) -> tuple[float, float]:
     peak()
     began = 0.0
     for step in range(task.max_steps):
-        if step == WARM:
+        if step == warm:
             began = wait()
         for part in range(task.accumulation):
             first = step * task.batch_size + part * size
             batch = collate([data[i] for i in range(first, first + size)])
             batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=CUDA):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16_available()):
                 loss = model(**batch).loss / task.accumulation
             loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -107,16 +107,16 @@ def bare(session: lm.Session, config: dict[str, Any]) -> tuple[float, float]:
     seconds = wait() - began
     del model, optimizer, trained, loss, batch
     gc.collect()
-    return (task.max_steps - WARM) * task.batch_size * task.seq_len / seconds, peak()
+    return (task.max_steps - warm) * task.batch_size * task.seq_len / seconds, peak()
 
 
-def ours(session: lm.Session, config: dict[str, Any]) -> tuple[float, float, dict[str, float]]:
+def ours(session: lm.Session, config: dict[str, Any], warm: int = WARM) -> tuple[float, float, dict[str, float]]:
     """(tokens a second, peak bytes, start-up seconds) of one trial as `lm.trainable` runs it, evaluations not timed."""
     peak()
     reports = loop.run(session.task, config, session=session)
-    timed = [r for r in reports if r["step"] > WARM]
+    timed = [r for r in reports if r["step"] > warm]
     seconds = sum(r["train_seconds"] for r in timed)
-    tokens = (session.task.max_steps - WARM) * session.task.batch_size * session.task.seq_len
+    tokens = (session.task.max_steps - warm) * session.task.batch_size * session.task.seq_len
     return tokens / seconds, peak(), reports[-1]["startup_s"]
 
 
@@ -142,12 +142,11 @@ def measure(name: str, lora: dict[str, Any] | None, arguments: argparse.Namespac
         speed, most = bare(session, config)
         speeds["bare"].append(speed)
         peaks["bare"].append(most)
-    from jobs_ray.lm.model import empty_model
-
     model = empty_model(task.model)
     expected = lm.memory_per_gpu(task, model, lora=lora)
-    reports = replace(task, eval_rows=0) if task.eval_rows else task
-    each = operations(reports, model, frozen=lora is not None) / (task.max_steps * task.batch_size * task.seq_len)
+    each = operations(replace(task, eval_rows=0), model, frozen=lora is not None) / (
+        task.max_steps * task.batch_size * task.seq_len
+    )
     middle = {name: statistics.median(values) for name, values in speeds.items()}
     return {
         "shape": name, "lora": lora is not None, "tokens_per_second": middle, "ratio": middle["ours"] / middle["bare"],

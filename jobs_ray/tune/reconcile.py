@@ -118,11 +118,14 @@ def _adopt(session: Session, trial: Any, full: bool, starts_anew: set[str]) -> b
 
 def _resumed(session: Session, trial: Any, config: dict[str, Any]) -> str | None:
     """The short run that a trial of unknown purpose goes on from: what that trained is not charged twice."""
-    key = session.settings.resume_key
-    if key is None or not trial.config.get(key):
-        return None
-    short = [t for t in session.core.trials.values() if t.config == config and t.status is TrialStatus.STOPPED]
-    return short[-1].trial_id if short else None
+    key, short = session.settings.resume_key, _short_runs(session, config)
+    return short[-1] if key is not None and trial.config.get(key) and short else None
+
+
+def _short_runs(session: Session, config: dict[str, Any]) -> list[str]:
+    """Of a configuration: what a trial with it may be the promotion of."""
+    trials = session.core.trials.values()
+    return [t.trial_id for t in trials if t.config == config and t.status is TrialStatus.STOPPED]
 
 
 def _steps(session: Session, trial: Any, config: dict[str, Any], full: bool) -> float | None:
@@ -131,9 +134,8 @@ def _steps(session: Session, trial: Any, config: dict[str, Any], full: bool) -> 
     told = None if key is None else as_number(trial.config.get(key))
     if told is not None or full or plan is None:
         return told
-    promoted = any(t.config == config and t.status is TrialStatus.STOPPED for t in session.core.trials.values())
     reached = as_number((trial.last_result or {}).get(session.settings.time_attr)) or 0.0
-    return float(plan["max_t"] if promoted or reached > plan["short_t"] else plan["short_t"])
+    return float(plan["max_t"] if _short_runs(session, config) or reached > plan["short_t"] else plan["short_t"])
 
 
 def _within_budget(session: Session, trial: Any) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +18,8 @@ import torch
 from ray import tune
 from ray.train import ScalingConfig
 
+from benchmarks import gpu
 from jobs_ray.lm import Domain, Model, Session, Task, load, run, trainable
-from jobs_ray.lm.mixing import MixedRows, MixturePlan, collate, weights_of
 from jobs_ray.lm.model import bf16_available
 
 GPUS = torch.cuda.device_count()
@@ -193,12 +192,7 @@ def test_as_fast_as_a_bare_loop(gpu_task: Task) -> None:
     wide = Model(config={**MODEL, "hidden_size": 2048, "num_hidden_layers": 8}, tokenizer=gpu_task.model.name)
     task = replace(gpu_task, model=wide, seq_len=512, max_steps=steps, eval_every=warm, eval_rows=1, save="last")
     session = Session(task)
-    shares = []
-    for _ in range(3):
-        began = bare(session, steps, warm)
-        reports = run(task, {}, session=session)[1:]
-        ours = sum(r["train_seconds"] for r in reports)
-        shares.append(began / ours)
+    shares = [gpu.ours(session, {}, warm)[0] / gpu.bare(session, {}, warm)[0] for _ in range(3)]
     assert sorted(shares)[1] >= 0.95, shares
 
 
@@ -206,41 +200,7 @@ def test_the_checks_are_ready(gpu_task: Task) -> None:
     """On a machine without a GPU: what the checks stand on can be built, and two loops train alike."""
     task = replace(gpu_task, max_steps=2, eval_every=1, eval_rows=1, threads=1)
     session = Session(task)
-    assert bare(session, steps=2, warm=1) > 0.0
+    assert gpu.bare(session, {}, warm=1)[0] > 0.0
     reports = run(task, {"lora": LORA}, session=session)
     assert [r["step"] for r in reports] == [1, 2]
     assert all(r["train_seconds"] > 0.0 for r in reports)
-
-
-def bare(session: Session, steps: int, warm: int) -> float:
-    """Seconds of the steps after the first `warm`."""
-    task = session.task
-    plan = MixturePlan(
-        session.train, weights_of(None, list(task.domains)), steps * task.batch_size, seed=0, unit=task.unit
-    )
-    rows = MixedRows(session.train, plan)
-    device = torch.device("cuda" if GPUS else "cpu")
-    model = session.models.build({}, 0).to(device).train()
-    model.config.use_cache = False
-    optimizer = torch.optim.AdamW(model.parameters(), lr=task.lr, fused=True)
-    kind = torch.bfloat16 if bf16_available() else None
-    began = 0.0
-    for step in range(steps):
-        if step == warm:
-            synchronize()
-            began = time.perf_counter()
-        batch = collate([rows[i] for i in range(step * task.batch_size, (step + 1) * task.batch_size)])
-        batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
-            loss = model(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    synchronize()
-    return time.perf_counter() - began
-
-
-def synchronize() -> None:
-    if GPUS:
-        torch.cuda.synchronize()

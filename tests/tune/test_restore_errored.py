@@ -1,4 +1,4 @@
-"""`Tuner.restore` with `restart_errored` or `resume_errored`: the run ends, and the ledger is what was trained."""
+"""`Tuner.restore` of failed trials, without a scheduler of ours, without a state: the ledger is what was trained."""
 
 from __future__ import annotations
 
