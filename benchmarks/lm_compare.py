@@ -17,6 +17,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from benchmarks.lm_methods import METHODS, PARALLEL, Bench
 from benchmarks.lm_table import table
 from benchmarks.problems.__main__ import span
 from jobs_ray.lm.demo import FULL, QUICK, Size, demo_task
+from jobs_ray.lm.demo_ray import local_ray
 from jobs_ray.lm.task import Task
 
 SIZES = {"full": FULL, "quick": QUICK, "tiny": Size(max_steps=12, eval_every=2, short=2, budget=2.0)}
@@ -98,8 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     wanted = [(method, seed) for seed in args.seeds for method in args.methods]
     todo = [] if args.report else [job for job in wanted if job not in done]
     print(f"{len(wanted)} searches, {len(todo)} to do", flush=True)
-    started = bool(todo) and _start_ray()
-    try:
+    with local_ray(PARALLEL, dashboard=False) if todo else nullcontext():
         for method, seed in todo:
             try:
                 record = run_one(method, seed, args)
@@ -109,24 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             print(f"{method}, seed {seed}: {record['test_loss']:.4f}, {record['search_s']:.0f} s", flush=True)
-    finally:
-        if started:
-            import ray
-
-            ray.shutdown()
     print(table(read(path, args.size, args.budget)))
-
-
-def _start_ray() -> bool:
-    """One Ray for all searches; True if we started it."""
-    import ray
-
-    for name, value in (("TOKENIZERS_PARALLELISM", "false"), ("HF_HUB_OFFLINE", "1"), ("RAY_AIR_NEW_OUTPUT", "0")):
-        os.environ.setdefault(name, value)
-    if ray.is_initialized():
-        return False
-    ray.init("local", num_cpus=PARALLEL, include_dashboard=False, log_to_driver=False, logging_level="error")
-    return True
 
 
 if __name__ == "__main__":

@@ -133,37 +133,35 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("out/demo/data"), help="the demo's text (made if absent)")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
-    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1", RAY_AIR_NEW_OUTPUT="0")
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
-    import ray
-
-    from jobs_ray.lm.demo import Size, demo_task, start_ray
+    from jobs_ray.lm.demo import Size, demo_task
+    from jobs_ray.lm.demo_ray import local_ray
     from jobs_ray.lm.packing import prepare
 
     size = Size(max_steps=arguments.steps, eval_every=WARM_STEPS, short=WARM_STEPS, budget=1.0)
     task = replace(demo_task(arguments.data.resolve(), size), eval_rows=1, warmup=0.0, save="last")
     prepare(task)
-    start_ray()
     table: dict[str, Any] = {}
-    for world in arguments.workers:
-        speeds: dict[str, list[float]] = {"bare": [], "ours": []}
-        starts: list[dict[str, float]] = []
-        for _ in range(arguments.rounds):
-            speeds["bare"].append(run_bare(task, world))
-            speed, start = run_ours(task, world)
-            speeds["ours"].append(speed)
-            starts.append(start)
-        medians = {name: statistics.median(values) for name, values in speeds.items()}
-        start = {name: statistics.median(s[name] for s in starts) for name in starts[0]}
-        ratio = medians["ours"] / medians["bare"]
-        table[str(world)] = {**medians, "ratio": ratio, "all": speeds, "startup_s": start}
-        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in start.items())
-        print(
-            f"{world} worker(s): bare {medians['bare']:,.0f} tokens/s, ours {medians['ours']:,.0f}, "
-            f"ratio {ratio:.2f}; start-up {sum(start.values()):.1f} s ({parts})",
-            flush=True,
-        )
-    ray.shutdown()
+    with local_ray():
+        for world in arguments.workers:
+            speeds: dict[str, list[float]] = {"bare": [], "ours": []}
+            starts: list[dict[str, float]] = []
+            for _ in range(arguments.rounds):
+                speeds["bare"].append(run_bare(task, world))
+                speed, start = run_ours(task, world)
+                speeds["ours"].append(speed)
+                starts.append(start)
+            medians = {name: statistics.median(values) for name, values in speeds.items()}
+            start = {name: statistics.median(s[name] for s in starts) for name in starts[0]}
+            ratio = medians["ours"] / medians["bare"]
+            table[str(world)] = {**medians, "ratio": ratio, "all": speeds, "startup_s": start}
+            parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in start.items())
+            print(
+                f"{world} worker(s): bare {medians['bare']:,.0f} tokens/s, ours {medians['ours']:,.0f}, "
+                f"ratio {ratio:.2f}; start-up {sum(start.values()):.1f} s ({parts})",
+                flush=True,
+            )
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(table, indent=1))
 

@@ -29,7 +29,6 @@ LONGEST = 250
 LONGER = {
     "search/optimizer.py": "the one public class of the search: ask, report, tell and the answers, with their docs",
     "tune/searcher.py": "Ray's Searcher interface, one class; all it does is translate and delegate",
-    "lm/demo.py": "a program: its options, its run and its comparison, read from top to bottom",
 }
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jobs_ray.lm.demo_outcome import Outcome, table
+from jobs_ray.lm.demo_ray import local_ray
 from jobs_ray.lm.domains import Domain
 from jobs_ray.lm.task import Model, Target, Task
 
@@ -96,56 +96,49 @@ def run_demo(
 
     workers: of *every* trial (through TorchTrainer); None: one in the search, two in the final training.
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its boxes are printed even with verbose=0
-    out = Path(out).expanduser().resolve()
+    with local_ray():
+        return _run(quick, workers, seed, Path(out).expanduser().resolve(), print if show else _silent)
+
+
+def _run(quick: bool, workers: int | None, seed: int, out: Path, say: Callable[[str], None]) -> Outcome:
     size = QUICK if quick else FULL
-    say = print if show else _silent
     say(f"Collecting text and training a tokenizer in {out / 'data'} ...")
     task = demo_task(out / "data", size)
-    started = start_ray()
-    try:
-        say(f"Searching: {size.budget:g} full runs of {size.max_steps} steps, seed {seed} ...")
-        shutil.rmtree(out / "experiment", ignore_errors=True)
-        clock = time.perf_counter()
-        results, searcher = _search(task, size, out, seed, workers or 1)
-        search_seconds = time.perf_counter() - clock
-        recommendation = searcher.recommendation()
-        if recommendation is None:
-            raise RuntimeError(f"no trial of the demo finished: {[str(r.error) for r in results if r.error]}")
-        summary = searcher.report()
-        if any(trial["status"] == "running" for trial in summary["trials"]):
-            # Tune answers Ctrl-C by ending the search in good order; it does not pass it on.
-            raise KeyboardInterrupt
-        final_workers = workers or 2
-        say(f"Training the recommendation and the default anew, {final_workers} workers, on the test slice ...")
-        test = replace(demo_task(out / "data", size, "test"), eval_rows=None, eval_every=size.max_steps)
-        seeds = [seed + added for added in _FINAL_SEEDS]
-        mine = [_train_fully(test, recommendation.config, s, final_workers, out / f"recommended-{s}") for s in seeds]
-        base = [_train_fully(test, DEFAULT, s, final_workers, out / f"default-{s}") for s in seeds]
-        outcome = Outcome(
-            seed=seed,
-            max_steps=size.max_steps,
-            final_seeds=seeds,
-            default=DEFAULT,
-            recommended=_without_keys(recommendation.config, task),
-            confirmed=bool(recommendation.confirmed),
-            phases=_count_phases(summary),
-            losses_recommended=[loss for loss, _ in mine],
-            losses_default=[loss for loss, _ in base],
-            search_cost=float(summary["budget"]["spent"]),
-            search_seconds=search_seconds,
-            final_seconds={"recommended": sum(s for _, s in mine), "default": sum(s for _, s in base)},
-            startup_share=_startup_share(results),
-            workers=final_workers,
-            experiment=str(out / "experiment"),
-        )
-    finally:
-        if started:
-            import ray
-
-            ray.shutdown()
+    say(f"Searching: {size.budget:g} full runs of {size.max_steps} steps, seed {seed} ...")
+    shutil.rmtree(out / "experiment", ignore_errors=True)
+    clock = time.perf_counter()
+    results, searcher = _search(task, size, out, seed, workers or 1)
+    search_seconds = time.perf_counter() - clock
+    recommendation = searcher.recommendation()
+    if recommendation is None:
+        raise RuntimeError(f"no trial of the demo finished: {[str(r.error) for r in results if r.error]}")
+    summary = searcher.report()
+    if any(trial["status"] == "running" for trial in summary["trials"]):
+        # Tune answers Ctrl-C by ending the search in good order; it does not pass it on.
+        raise KeyboardInterrupt
+    final_workers = workers or 2
+    say(f"Training the recommendation and the default anew, {final_workers} workers, on the test slice ...")
+    test = replace(demo_task(out / "data", size, "test"), eval_rows=None, eval_every=size.max_steps)
+    seeds = [seed + added for added in _FINAL_SEEDS]
+    mine = [_train_fully(test, recommendation.config, s, final_workers, out / f"recommended-{s}") for s in seeds]
+    base = [_train_fully(test, DEFAULT, s, final_workers, out / f"default-{s}") for s in seeds]
+    outcome = Outcome(
+        seed=seed,
+        max_steps=size.max_steps,
+        final_seeds=seeds,
+        default=DEFAULT,
+        recommended=_without_keys(recommendation.config, task),
+        confirmed=bool(recommendation.confirmed),
+        phases=_count_phases(summary),
+        losses_recommended=[loss for loss, _ in mine],
+        losses_default=[loss for loss, _ in base],
+        search_cost=float(summary["budget"]["spent"]),
+        search_seconds=search_seconds,
+        final_seconds={"recommended": sum(s for _, s in mine), "default": sum(s for _, s in base)},
+        startup_share=_startup_share(results),
+        workers=final_workers,
+        experiment=str(out / "experiment"),
+    )
     (out / "demo.json").write_text(json.dumps({**asdict(outcome), "won": outcome.won}, indent=1))
     say(table(outcome))
     return outcome
@@ -247,18 +240,6 @@ def _startup_share(results: Any) -> float:
             startup += start
             total += start + float(result.metrics["time_total_s"])
     return startup / total if total else 0.0
-
-
-def start_ray() -> bool:
-    """Start Ray on this machine unless it runs; True if we did. The dashboard must answer: without it a trial that
-    is stopped from outside leaks its workers' placement group."""
-    import ray
-
-    if ray.is_initialized():
-        return False
-    cpus = max(2, os.cpu_count() or 2)
-    ray.init("local", num_cpus=cpus, include_dashboard=True, log_to_driver=False, logging_level="error")
-    return True
 
 
 def _silent(*_: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,11 +125,13 @@ def test_what_was_cut_short_is_done_again_and_the_last_of_a_key_counts(tmp_path:
 
 @pytest.mark.slow
 def test_a_small_comparison_runs_whole_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = dict(os.environ)
     args = ["--size", "tiny", "--seeds", "0:1", "--out", str(tmp_path), "--methods"]
     lm_compare.main([*args, "random,default"])
     lm_compare.main([*args, "random,jobs,optuna-asha"])
     out = capsys.readouterr().out
     assert "3 searches, 2 to do" in out
+    assert os.environ.get("RAY_AIR_NEW_OUTPUT") == before.get("RAY_AIR_NEW_OUTPUT"), "what runs later prints as it did"
     records = {r["method"]: r for r in lm_compare.read(tmp_path / "results.jsonl", "tiny", 2.0)}
     assert set(records) == {"random", "default", "jobs", "optuna-asha"}
     for method in ("random", "jobs", "optuna-asha"):

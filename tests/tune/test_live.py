@@ -68,6 +68,7 @@ def test_silent_when_tune_is(
     cluster: str, tmp_path: Any, verbose: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "_PLAIN_S", 0.0)
+    monkeypatch.delenv("RAY_AIR_NEW_OUTPUT", raising=False)
     tune.Tuner(
         half(Class),
         param_space={"x": tune.uniform(0.0, 1.0), "data": mixture("code", "prose")},
