@@ -1,8 +1,8 @@
 """What a searcher costs Ray Tune: wall time per trial, and how long its loop stands still.
 
-    python -m benchmarks.overhead --trials 100 --concurrent 8
+    python -m benchmarks.overhead --trials 100 --concurrent 8 --report-s 0.05
 
-A trainable that only sleeps 50 ms a report, through the real Tune: JoBSSearcher (with and without JoBSScheduler),
+A trainable that only sleeps, so long a report, through the real Tune: JoBSSearcher (with and without JoBSScheduler),
 OptunaSearch and Ray's BasicVariantGenerator, each with fresh and with reused actors, interleaved in one process.
 
     column      meaning
@@ -46,13 +46,13 @@ MEASURED = ("suggest", "next_trial", "on_trial_result", "on_trial_complete")
 
 
 class Sleeper(tune.Trainable):  # type: ignore[misc]  # ray.tune is not typed
-    """Sleeps 50 ms a report; a smooth loss of its configuration. It is never stopped early: equal work for all."""
+    """Sleeps `report_s` a report; a smooth loss of its configuration. It is never stopped early: equal work for all."""
 
-    def setup(self, config: dict[str, Any]) -> None:
-        self.t = 0
+    def setup(self, config: dict[str, Any], report_s: float = 0.05) -> None:
+        self.t, self.report_s = 0, report_s
 
     def step(self) -> dict[str, Any]:
-        time.sleep(0.05)
+        time.sleep(self.report_s)
         self.t += 1
         imbalance = sum((weight - 0.25) ** 2 for weight in self.config["weights"].values())
         return {
@@ -122,13 +122,13 @@ def contender(name: str, times: dict[str, list[float]]) -> tuple[Any, Any]:
     return timed(BasicVariantGenerator, times)(random_state=0), None
 
 
-def run(name: str, trials: int, concurrent: int, reuse: bool) -> dict[str, float | str | bool]:
+def run(name: str, trials: int, concurrent: int, reuse: bool, report_s: float = 0.05) -> dict[str, float | str | bool]:
     times: dict[str, list[float]] = {}
     searcher, scheduler = contender(name, times)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as storage:
         tuner = tune.Tuner(
-            tune.with_resources(Sleeper, {"cpu": 1.0}),
+            tune.with_resources(tune.with_parameters(Sleeper, report_s=report_s), {"cpu": 1.0}),
             param_space=SPACE,
             tune_config=tune.TuneConfig(
                 metric="loss",
@@ -238,6 +238,7 @@ def main() -> None:
     parser.add_argument("--searchers", default="basic,optuna,jobs")
     parser.add_argument("--actors", default="reused,fresh", help="reused, fresh, or both")
     parser.add_argument("--rounds", type=int, default=1, help="repetitions, interleaved: for a busy machine")
+    parser.add_argument("--report-s", type=float, default=0.05, help="seconds between two of a trial's 6 reports")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--soak", type=int, help="so many trials without Ray: does a trial cost more at the end?")
     args = parser.parse_args()
@@ -252,7 +253,7 @@ def main() -> None:
     for actors in args.actors.split(","):
         for _ in range(args.rounds):
             for name in args.searchers.split(","):
-                rows.append(run(name, args.trials, args.concurrent, actors == "reused"))
+                rows.append(run(name, args.trials, args.concurrent, actors == "reused", args.report_s))
                 show(rows[-1])
         compare([row for row in rows if row["reused"] == (actors == "reused")])
     if args.json:

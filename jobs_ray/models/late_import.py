@@ -17,5 +17,7 @@ def import_models() -> None:
     """Imports everything of the models that needs torch; at once when it is there. By one thread at a time: two of
     them inside torch's own import circles leave half of it undefined."""
     with _turn:
-        for module in ("jobs_ray.models.surrogate", "jobs_ray.models.heads", "botorch.acquisition"):
+        for module in ("jobs_ray.models.surrogate", "jobs_ray.models.heads", "botorch.acquisition.analytic"):
             importlib.import_module(module)
+        # imports sympy at its first call, which is in the first posterior: half a second while trials wait
+        importlib.import_module("torch").broadcast_shapes((1,))

@@ -7,6 +7,11 @@ handed out since, it is computed again; if one ended since, too, but once only, 
 it from ever being ready. In a hurry (suggestions are taken so fast that computing takes up a good part of the time
 between two) it is computed at the hand-out of the one before, and taken as it is: an answer that lacks the last
 result or two is worth more than an idle slot.
+
+Where Ray reuses actors, an idle slot costs more than time: at the second trial that ends while none is pending Ray
+ends its actor, and a language model is loaded again. Trials of one length end together. So the thread goes on, each
+time as if what it has proposed were running already: spare points, for when the present one is not ready. They lack a
+result or two; what kind of run they are for is decided anew.
 """
 
 from __future__ import annotations
@@ -14,11 +19,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from jobs_ray.search.optimizer import FINISHED
+from jobs_ray.search.optimizer import FINISHED, Suggestion
+from jobs_ray.trials import Phase
 
 if TYPE_CHECKING:
     from jobs_ray.search.optimizer import JoBSOptimizer
@@ -55,6 +62,10 @@ class _Job:
     proposal: Any = NOT_READY
     error: BaseException | None = None
     seconds: float = 0.0
+    wanted: int = 0  # spare points
+    spare: list[Suggestion] = field(default_factory=list)  # each knows of the proposal and of those before it
+    given: int = 0  # suggestions since; its proposal is mostly the first of them
+    superseded: bool = False
 
 
 class Proposer:
@@ -64,6 +75,8 @@ class Proposer:
         self.cap_s = cap_s
         self._clock = clock
         self._job: _Job | None = None
+        self._turn = threading.Lock()
+        self._chains: deque[_Job] = deque(maxlen=2)  # the last ones, the newest first: for their spare points
         self._first_asked: float | None = None
         self._stale = 0
         self._allowance = _ALLOWANCE_S
@@ -78,10 +91,11 @@ class Proposer:
         """Whether computing a suggestion takes a good part of the time between two."""
         return self._cost is not None and self._pace is not None and self._cost > _HURRY * self._pace
 
-    def next(self, core: JoBSOptimizer, moment: Moment, wait: bool) -> Any:
+    def next(self, core: JoBSOptimizer, moment: Moment, wait: bool, spare: int = 0) -> Any:
         """A Suggestion, None or FINISHED from `core.propose`, or NOT_READY.
 
-        `wait`: nothing runs, so no result can be held up; NOT_READY would make Ray sleep for a second.
+        `wait`: nothing runs, so no result can be held up; NOT_READY would make Ray sleep for a second. `spare`: so many
+        spare points are computed after it, and one may be given in the place of NOT_READY.
         """
         now = self._clock()
         if self._first_asked is None:
@@ -90,36 +104,46 @@ class Proposer:
         self._allowance = min(_ALLOWANCE_S, self._allowance + 0.5 * (now - self._last))
         patience = deadline - now if wait else self._allowance
         end = now + max(0.0, patience)
-        result = self._await(core, moment, end, wait)
+        result = self._await(core, moment, end, wait, spare)
+        computed = result is not NOT_READY
+        if not computed and spare and not wait:
+            result = self._spare(core, moment)
         self._last = self._clock()
         self._allowance = max(0.0, self._allowance - (self._last - now))
         if result is NOT_READY and self._last >= deadline:
             logger.warning("the next suggestion was not ready after %.0f s; a space-filling one is used", self.cap_s)
-            result = self._fallback(core, moment)
-        if result is not NOT_READY:
+            result, computed = self._fallback(core, moment), True
+        if computed:
             if self._job is not None and self._job.done.is_set():
                 self._cost = _running_mean(self._cost, self._job.seconds)
-            self._job, self._first_asked, self._stale = None, None, 0
+                self._keep(self._job)
+            self._job = None
+        if result is not NOT_READY:
+            self._first_asked, self._stale = None, 0
         if _is_suggestion(result):
-            if self._given is not None:
+            for job in self._chains:
+                job.given += 1
+            if self._given is not None and moment.ended:  # the first trials are handed out all at once
                 self._pace = _running_mean(self._pace, self._last - self._given)
             self._given = self._last
         return result
 
-    def prepare(self, core: JoBSOptimizer, moment: Moment) -> None:
+    def prepare(self, core: JoBSOptimizer, moment: Moment, spare: int = 0) -> None:
         """Starts on the next suggestion before Ray asks for it (a trial has just ended, or begun in a hurry)."""
         job = self._job
         if job is not None and (not job.done.is_set() or job.moment == moment or self._good_enough(job, moment)):
             return
-        self._job = self._start(core, moment)
+        self._keep(job)
+        self._job = self._start(core, moment, spare)
 
-    def _await(self, core: JoBSOptimizer, moment: Moment, end: float, wait: bool) -> Any:
+    def _await(self, core: JoBSOptimizer, moment: Moment, end: float, wait: bool, spare: int) -> Any:
         while True:
             job = self._job
             if job is not None and job.done.is_set() and not self._usable(job, moment, wait):
+                self._keep(job)
                 job = self._job = None
             if job is None:
-                job = self._job = self._start(core, moment)
+                job = self._job = self._start(core, moment, spare)
             if not job.done.wait(max(0.0, end - self._clock())):
                 return NOT_READY
             core.adopt_cache(job.fork)  # what was fitted serves the next fork, and predictions meanwhile
@@ -150,10 +174,30 @@ class Proposer:
         self.fallbacks += 1
         return core.propose(full=moment.full, quick=True)
 
-    def _start(self, core: JoBSOptimizer, moment: Moment) -> _Job:
-        job = _Job(moment, core.fork())
+    def _keep(self, job: _Job | None) -> None:
+        if job is not None and job.wanted:
+            self._chains.appendleft(job)
+
+    def _spare(self, core: JoBSOptimizer, moment: Moment) -> Any:
+        """A spare point, if a run of its kind is still what is next. Those that were given since it was computed count
+        as what its chain had foreseen in their places: mostly they are much the same.
+        """
+        for job in self._chains:
+            known = Moment(job.moment.handed_out + job.given, job.moment.ended, job.moment.full)
+            chain = [job.proposal, *job.spare]
+            if len(chain) > job.given and _is_new(found := chain[job.given]) and known.knows_all_running(moment):
+                now = core.propose(full=moment.full, quick=True)
+                return found if _is_new(now) and (now.phase, now.steps) == (found.phase, found.steps) else NOT_READY
+        return NOT_READY
+
+    def _start(self, core: JoBSOptimizer, moment: Moment, spare: int) -> _Job:
+        for older in self._chains:
+            older.superseded = True
+        if self._pace is not None and self._cost:
+            spare = min(spare, int(self._pace / self._cost))  # what there is time for
+        job = _Job(moment, core.fork(), wanted=spare)
         # a daemon: a fit that hangs must not keep the driver from ending
-        threading.Thread(target=_compute, args=(job,), name="jobs-ray-suggest", daemon=True).start()
+        threading.Thread(target=_compute, args=(job, self._turn), name="jobs-ray-suggest", daemon=True).start()
         return job
 
 
@@ -161,16 +205,37 @@ def _is_suggestion(proposal: Any) -> bool:
     return proposal is not NOT_READY and proposal is not None and proposal is not FINISHED
 
 
+def _is_new(proposal: Any) -> TypeGuard[Suggestion]:
+    """Whether it is a run of a new configuration: no promotion."""
+    return isinstance(proposal, Suggestion) and proposal.resume_from is None and proposal.phase is not Phase.CONFIRM
+
+
 def _running_mean(mean: float | None, newest: float) -> float:
     return newest if mean is None else mean + _SMOOTHING * (newest - mean)
 
 
-def _compute(job: _Job) -> None:
-    start = time.perf_counter()
+def _compute(job: _Job, turn: threading.Lock) -> None:
+    with turn:
+        start = time.perf_counter()
+        try:
+            job.proposal = job.fork.propose(full=job.moment.full)
+        except Exception as error:  # handed to Ray's thread, which logs it and falls back
+            job.error = error
+        finally:
+            job.seconds = time.perf_counter() - start
+            job.done.set()
     try:
-        job.proposal = job.fork.propose(full=job.moment.full)
-    except Exception as error:  # handed to Ray's thread, which logs it and falls back
-        job.error = error
-    finally:
-        job.seconds = time.perf_counter() - start
-        job.done.set()
+        _go_on(job, turn)
+    except Exception:
+        logger.warning("no further suggestion could be computed ahead", exc_info=True)
+
+
+def _go_on(job: _Job, turn: threading.Lock) -> None:
+    """Computes the spare points; another job comes first."""
+    fork, newest = job.fork.fork(), job.proposal
+    while len(job.spare) < job.wanted and _is_new(newest) and not job.superseded:
+        with turn:
+            fork.accept(f"spare {len(job.spare)}", newest)
+            newest = fork.propose(full=job.moment.full)
+        if _is_new(newest):
+            job.spare.append(newest)

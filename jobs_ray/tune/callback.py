@@ -71,9 +71,11 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Shows the searcher Ray's trials, before it is asked for the next one."""
         searcher = self.searcher
-        if searcher is None or not (searcher.started or trials):
+        if searcher is None:
             return
-        searcher.see(trials)
+        searcher.see(trials)  # also an empty list: it is the live one
+        if not searcher.started:
+            return
         if not trials:
             return
         if self._phase is None:

@@ -1,4 +1,5 @@
-"""Whether a new trial could start now, so that no configuration is chosen before the results it should know.
+"""Whether a new trial could start now, so that no configuration is chosen before the results it should know; and
+whether an actor could be lost if none does.
 
 Without `max_concurrent_trials` Ray asks for one trial more than the cluster can run and keeps it waiting
 (ray/tune/execution/tune_controller.py, `_max_pending_trials`); it would start from knowledge of long ago.
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
+from ray.tune import Trainable
+from ray.tune.trainable import FunctionTrainable
 
 _REFRESH_S = 1.0  # a cluster may grow
 
@@ -22,6 +25,7 @@ class Capacity:
     def __init__(self) -> None:
         self._resources: dict[str, float] = {}
         self._asked = -math.inf
+        self._may_reuse: bool | None = None
 
     def free(self, live: int, limit: int | None, trials: Sequence[Any]) -> bool:
         """False when `live` trials fill the cluster; True when that is unknown or the user set a `limit`."""
@@ -32,6 +36,17 @@ class Capacity:
         counts = [math.floor(total.get(key, 0.0) / amount) for key, amount in request.items() if amount > 0]
         # 0: the cluster cannot run one now, but may be about to grow; Ray must see the demand
         return not counts or min(counts) == 0 or live < min(counts)
+
+    def may_reuse(self, trials: Sequence[Any]) -> bool:
+        """Whether Ray may give actors to one trial after another and keep what they hold: Tune tells no searcher of
+        `reuse_actors`, but only a class of the user's that can be reset is worth it. (Ray resets functions, too, which
+        keep nothing.)
+        """
+        if self._may_reuse is None and trials:
+            kind = trials[-1].get_trainable_cls()
+            own = kind is not None and not issubclass(kind, FunctionTrainable)
+            self._may_reuse = own and kind.reset_config is not Trainable.reset_config
+        return bool(self._may_reuse)
 
     def _cluster(self) -> dict[str, float]:
         now = time.monotonic()

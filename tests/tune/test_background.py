@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from jobs_ray.search.optimizer import Phase, Suggestion
 from jobs_ray.tune.background import NOT_READY, Moment, Proposer
 
 
@@ -145,3 +148,110 @@ def test_holding_the_loop_is_rationed(core: SlowCore) -> None:
     for _ in range(8):
         proposer.next(core, Moment(0, 0, False), wait=False)
     assert sum(granted) < 0.1
+
+
+class ForeseeingCore:
+    """Proposes {"by": number of the fork, "after": what it accepted}; forks after the first `ready` wait."""
+
+    def __init__(self, ready: int = 1) -> None:
+        self.gate, self.ready, self.forks, self.number = threading.Event(), ready, 0, 0
+        self.accepted: list[str] = []
+        self.kind: tuple[Phase, float] = (Phase.SEARCH, 2.0)
+        self.resume_from: str | None = None
+
+    def fork(self) -> ForeseeingCore:
+        twin = copy.copy(self)
+        twin.accepted = list(self.accepted)
+        if self.number == 0:
+            self.forks += 1
+            twin.number = self.forks
+        return twin
+
+    def adopt_cache(self, fork: ForeseeingCore) -> None:
+        """Nothing is fitted."""
+
+    def accept(self, trial_id: str, suggestion: Suggestion) -> None:
+        self.accepted.append(trial_id)
+
+    def propose(self, *, full: bool, quick: bool = False) -> Suggestion:
+        if not quick and self.number > self.ready:
+            assert self.gate.wait(20)
+        return Suggestion({"by": self.number, "after": len(self.accepted)}, *self.kind, self.resume_from)
+
+
+@pytest.fixture
+def foreseeing() -> Any:
+    core = ForeseeingCore()
+    yield core
+    core.gate.set()
+
+
+def computed_ahead(proposer: Proposer, number: int) -> None:
+    """Waits until the newest chain is so long."""
+    for _ in range(2000):
+        if proposer._chains and len(proposer._chains[0].spare) == number:
+            return
+        time.sleep(0.005)
+    raise AssertionError("no spare points came")
+
+
+def test_trials_that_end_together_get_points_that_were_foreseen(foreseeing: Any) -> None:
+    proposer = Proposer()
+    first = proposer.next(foreseeing, Moment(1, 0, False), wait=True, spare=2)
+    assert first.config == {"by": 1, "after": 0}
+    computed_ahead(proposer, 2)
+    given = []
+    for handed_out, ended in ((2, 1), (3, 2), (4, 3)):
+        proposer.prepare(foreseeing, Moment(handed_out, ended, False), spare=2)  # waits for the gate
+        given.append(proposer.next(foreseeing, Moment(handed_out, ended, False), wait=False, spare=2))
+    assert [point.config for point in given[:2]] == [{"by": 1, "after": 1}, {"by": 1, "after": 2}]
+    assert given[2] is NOT_READY, "no more were foreseen"
+    assert proposer.fallbacks == 0
+
+
+def test_where_no_actor_is_reused_nothing_is_foreseen(foreseeing: Any) -> None:
+    proposer = Proposer()
+    proposer.next(foreseeing, Moment(1, 0, False), wait=True)
+    assert proposer.next(foreseeing, Moment(2, 1, False), wait=False) is NOT_READY
+    assert not proposer._chains
+
+
+@pytest.mark.parametrize("change", ["phase", "steps", "promotion", "one more was handed out"])
+def test_a_point_foreseen_for_another_situation_is_not_given(foreseeing: Any, change: str) -> None:
+    proposer = Proposer()
+    proposer.next(foreseeing, Moment(1, 0, False), wait=True, spare=2)
+    computed_ahead(proposer, 2)
+    if change == "promotion":
+        foreseeing.resume_from = "a short run"
+    elif change != "one more was handed out":
+        foreseeing.kind = (Phase.LEARN, 2.0) if change == "phase" else (Phase.SEARCH, 3.0)
+    handed_out = 3 if change == "one more was handed out" else 2
+    assert proposer.next(foreseeing, Moment(handed_out, 1, False), wait=False, spare=2) is NOT_READY
+
+
+def test_a_fresh_point_takes_the_place_of_the_one_foreseen() -> None:
+    core = ForeseeingCore(ready=2)
+    proposer = Proposer()
+    proposer.next(core, Moment(1, 0, False), wait=True, spare=2)
+    computed_ahead(proposer, 2)
+    fresh = proposer.next(core, Moment(2, 1, False), wait=True, spare=1)
+    assert fresh.config == {"by": 2, "after": 0}
+    computed_ahead(proposer, 1)
+    # the newer chain first, then what is left of the older one
+    assert proposer.next(core, Moment(3, 2, False), wait=False, spare=1).config == {"by": 2, "after": 1}
+    assert proposer.next(core, Moment(4, 3, False), wait=False, spare=1) is NOT_READY
+    core.gate.set()
+
+
+def test_a_computation_ahead_that_fails_takes_nothing_away(caplog: pytest.LogCaptureFixture) -> None:
+    class Core(ForeseeingCore):
+        def accept(self, trial_id: str, suggestion: Suggestion) -> None:
+            raise RuntimeError("no room")
+
+    proposer = Proposer()
+    assert proposer.next(Core(), Moment(1, 0, False), wait=True, spare=2).config == {"by": 1, "after": 0}
+    for _ in range(2000):
+        if "ahead" in caplog.text:
+            break
+        time.sleep(0.005)
+    assert "no room" in caplog.text
