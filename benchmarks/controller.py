@@ -31,6 +31,12 @@ Watch = Callable[[str, str, float], None]  # the call, the trial or "", CPU seco
 Train = Callable[[Mapping[str, Any], int], float]  # configuration and step: the value reported
 
 
+class SimulatedTrial(Trial):  # type: ignore[misc]
+    """Has no files."""
+
+    error_file = None
+
+
 class Controller:
     """One simulated experiment. Everything public but `step` and `now` is what the scheduler asks of Ray's controller.
 
@@ -129,7 +135,7 @@ class Controller:
             self._finished = True
         if not isinstance(config, dict):
             return False
-        trial = Trial("Simulated", trial_id=trial_id, config=config, stub=True)
+        trial = SimulatedTrial("Simulated", trial_id=trial_id, config=config, stub=True)
         self._trials.append(trial)
         self._live[trial_id], self._reached[trial_id] = trial, (0, 1)
         self._call("scheduler.on_trial_add", trial, self._scheduler.on_trial_add, self, trial)
