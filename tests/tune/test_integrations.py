@@ -16,18 +16,19 @@ KEYS = ("jobs/phase_number", "jobs/budget_spent")
 
 
 def search(tmp_path: Path, *callbacks: Any, num_samples: int = -1) -> tune.ResultGrid:
-    """Nine full runs' worth: long enough for a predictor."""
+    """Enough full runs for a predictor before the last one ends."""
     return tune.Tuner(
         half(Class),
         param_space={"x": tune.uniform(0.0, 1.0)},
         tune_config=tune.TuneConfig(
             metric="loss", mode="min", num_samples=num_samples, max_concurrent_trials=2, reuse_actors=True,
-            search_alg=JoBSSearcher(max_t=STEPS, short_t=2, budget=9, seed=0), scheduler=JoBSScheduler(),
+            search_alg=JoBSSearcher(max_t=STEPS, short_t=2, budget=16, seed=0), scheduler=JoBSScheduler(),
         ),
         run_config=tune.RunConfig(name="run", storage_path=str(tmp_path), verbose=0, callbacks=list(callbacks) or None),
     ).fit()  # fmt: skip
 
 
+@pytest.mark.slow
 def test_tensorboard(cluster: str, tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     predicted = 0
@@ -41,6 +42,8 @@ def test_tensorboard(cluster: str, tmp_path: Path) -> None:
     assert predicted
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # sqlalchemy's, at what mlflow does
 def test_mlflow(cluster: str, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -53,6 +56,7 @@ def test_mlflow(cluster: str, tmp_path: Path) -> None:
     assert any(math.isfinite(run.data.metrics.get("jobs/predicted", math.nan)) for run in runs)
 
 
+@pytest.mark.slow
 def test_wandb_offline(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     from ray.air.integrations.wandb import WandbLoggerCallback
