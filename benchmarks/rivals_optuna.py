@@ -6,16 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.box import Box
 from benchmarks.protocol import FINISHED, Decision
 from benchmarks.rivals import Rival
 from benchmarks.rivals_asked import Asked, Wish, quiet
 from benchmarks.simulate import Problem
 
 
-def suggest(trial: Any, rival: Asked) -> Mapping[str, Any]:
-    """Values of every dimension of the rival's box, from an Optuna trial."""
+def suggest(trial: Any, box: Box) -> Mapping[str, Any]:
+    """Values of every dimension of the box, from an Optuna trial."""
     values = {}
-    for d in rival.box.dimensions:
+    for d in box.dimensions:
         if d.kind == "float":
             values[d.name] = trial.suggest_float(d.name, d.low, d.high, log=d.log)
         elif d.kind == "int":
@@ -50,7 +51,7 @@ class OptunaTPE(Asked):
             return self.wait_or_finish() if self.left > 0 else FINISHED
         with quiet():
             trial = self.trials[trial_id] = self.study.ask()
-            config = self.box.config(suggest(trial, self))
+            config = self.box.config(suggest(trial, self.box))
         return self.begin(trial_id, config, self.max_t)
 
     def report(self, trial_id: str, t: float, value: float) -> Decision:
@@ -95,7 +96,7 @@ class OptunaGP(Asked):
         if self.left < self.max_t:
             return None
         trial = self.study.ask()
-        return Wish(trial, suggest(trial, self), self.max_t)
+        return Wish(trial, suggest(trial, self.box), self.max_t)
 
     def told(self, wish: Wish, cost: float) -> None:
         self.study.tell(wish.handle, cost)

@@ -22,6 +22,7 @@ from jobs_ray.models.scale import Scale, choose_scale
 from jobs_ray.space import Array
 from jobs_ray.trials import LearningCurve, Trial
 
+_ENOUGH = 4  # runs that tell of a time
 _LARGEST = 5.0  # of the ratio: curves that have hardly begun to fall say nothing of their amplitude
 
 
@@ -56,15 +57,20 @@ def lasting(first: Array, second: Array) -> float:
 
 
 def at_common_time(finals: Sequence[Trial], partial: Sequence[Trial]) -> dict[str, float]:
-    """Before the predictor stands, `{trial_id: value}`: all curves at one common, early time, so that like meets like.
+    """Before the predictor stands, `{trial_id: value}`: all curves at one common time, so that like meets like.
 
+    It is the latest that four runs have come to, or half of them (not promoted ones: there are few, and the best). The
+    others are carried on by the mean gain of those that went on. Where somebody else's scheduler stops most runs at
+    their first report, the search learns of more than first reports. (The time that half of them have come to, without
+    the others: regret under ASHA at C = 5 / 10 .676 / .497 -> .567 / .397 where four was chosen, .547 / .354 -> .530 /
+    .338 on fresh instances; in our own searches, of runs of one length, .434 / .238 -> .401 / .229 there.)
     Of losses, what they come down to at the end is added as soon as a full run tells the ratio: in proportion to each
     run's own drop as far as that is seen to last, from three reports on, and to the mean drop for the rest.
     A run that is worse later on than at that time counts as what it became: one full run that diverged says more of its
     neighbours than its first reports, which were the best of all (regret where too high a rate diverges late: 3 -> .1).
     """
-    ends = sorted(t.curve.t[-1] for t in partial)
-    common = ends[len(ends) // 2]
+    ends = sorted((t.curve.t[-1] for t in [t for t in partial if not t.promotes] or partial), reverse=True)
+    common = ends[min(len(ends) // 2, _ENOUGH - 1)]
     done, begun = ([t for t in some if t.curve.t[0] <= common <= t.curve.t[-1]] for some in (finals, partial))
     there = [*done, *begun]
     values = np.array([t.curve.at(common) for t in there])
@@ -78,7 +84,13 @@ def at_common_time(finals: Sequence[Trial], partial: Sequence[Trial]) -> dict[st
         ratio = decay_ratio(scale.forward(last[full]) - z[full], drop[full])
         values = scale.to_values(z + ratio * drop, drop)[0]
     values = np.where(fell, np.minimum(values, last), values)
-    return dict(zip((t.trial_id for t in there), values.tolist(), strict=True))
+    found = dict(zip((t.trial_id for t in there), values.tolist(), strict=True))
+    for trial in partial:
+        if (end := trial.curve.t[-1]) < common:
+            gains = [found[t.trial_id] - t.curve.at(end) for t in there if t.curve.t[0] <= end]
+            if gains:
+                found[trial.trial_id] = trial.curve.value[-1] + float(np.mean(gains))
+    return found
 
 
 def _drops(curves: Sequence[LearningCurve], common: float, z_common: Array, scale: Scale) -> Array:

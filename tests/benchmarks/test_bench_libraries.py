@@ -7,6 +7,7 @@ from benchmarks.box import Box
 from benchmarks.methods import METHODS
 from benchmarks.problems import make
 from benchmarks.rivals_asked import Asked, Wish
+from benchmarks.rivals_scheduled import Stopping
 from benchmarks.simulate import Problem, simulate
 from jobs_ray import Mixture, Real, SearchSpace
 
@@ -85,6 +86,26 @@ def test_libraries_stay_within_the_budget_and_find_something(method):
     trace = simulate(METHODS[method](problem, 5, 1), problem, 5, seed=1)
     assert 4 < trace.spent <= 5
     assert trace.regret < 1.0
+
+
+@pytest.mark.parametrize("method", ["jobs-under-asha", "optuna-under-asha", "random-under-asha"])
+def test_searchers_under_asha_stay_within_the_budget(method):
+    problem = make("mixing_law3", 0).problem
+    rival = METHODS[method](problem, 4, 1)
+    trace = simulate(rival, problem, 4, seed=1)
+    assert 3 < trace.spent <= 4
+    lengths = [max(run.values) for run in rival.runs.values()]
+    assert set(lengths) <= {1, 4, 16, 25}
+    assert {1, 25} <= set(lengths)
+    assert trace.regret < 2.0
+
+
+def test_a_rung_lets_the_best_quarter_pass():
+    bracket = Stopping(25)
+    assert [bracket.stops(1, value) for value in (1.0, 0.0, 2.0, 1.4, 1.6)] == [False, True, False, True, False]
+    assert not bracket.stops(2, -9.0), "no rung"
+    assert not bracket.stops(4, -9.0), "the first one there"
+    assert not bracket.stops(25, -9.0), "the end is nobody's to stop"
 
 
 def test_optuna_is_seeded():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,26 @@ def test_what_is_no_loss_is_compared_as_it_stands() -> None:
         curve=LearningCurve((1.0, 4.0, 25.0), (0.1, 0.3, 0.9)),
     )  # fmt: skip
     assert at_common_time([whole], rising) == {"whole": 0.3, "a": 0.5, "b": 0.4}
+
+
+def test_runs_that_others_stopped_are_carried_on_by_the_mean_gain() -> None:
+    """Eight stopped at t = 1, four of twelve went on to 4: they tell of 4, and what the others would have come to."""
+    stopped = [short(f"s{i}", 0.1 * i, 1.0, last=1) for i in range(8)]
+    went_on = [short(f"w{i}", 0.05 * i, 1.5, last=4) for i in range(4)]
+    values = at_common_time([], [*stopped, *went_on])
+    gain = np.mean([t.curve.value[-1] - t.curve.value[0] for t in went_on])
+    for t in went_on:
+        assert values[t.trial_id] == t.curve.value[-1]
+    for t in stopped:
+        assert values[t.trial_id] == pytest.approx(t.curve.value[0] + gain)
+    fewer = at_common_time([], [*stopped, *went_on[:3]])
+    assert fewer["w0"] == went_on[0].curve.value[0], "three do not tell of 4"
+
+
+def test_promotions_do_not_move_the_common_time() -> None:
+    promoted = [replace(short(f"p{i}", 0.0, 1.0, last=9), promotes=f"s{i}") for i in range(4)]
+    values = at_common_time([], [*(short(f"x{i}", 0.1, 1.0) for i in range(5)), *promoted])
+    assert values["x0"] == short("x0", 0.1, 1.0).curve.value[-1]
 
 
 def test_a_run_that_got_worse_later_counts_as_what_it_became() -> None:
