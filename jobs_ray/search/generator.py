@@ -74,6 +74,8 @@ class CandidateGenerator:
         if x is None:
             filling = phase is Phase.LEARN or self.quick or not any(t.curve.value for t in self.trials)
             x = self._space_filling(within) if filling else self._by_improvement(within)
+            if x is not None and self.candidates is None:
+                x = self.space.without_traces(x)
         return None if x is None else Action(phase, steps, x=tuple(x.tolist()))
 
     def _within(self, X: Array, steps: float | None, most: float) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import numpy as np
 from jobs_ray.space.base import Array, SpaceError, number
 
 _SUM_TOLERANCE = 1e-9
+_TRACE = 1e-3  # below this a suggested weight is 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,16 @@ class Mixture:
         if not valid.all():  # a projection takes a millisecond, and most points of a search are there already
             result[~valid] = project_to_simplex(x[~valid], lower, upper)
         return result
+
+    def without_traces(self, x: Array) -> Array:
+        """Weights `(width,)`, those below a thousandth 0 where they may be: a domain that trains nothing is noise to
+        read and a file to open. The rest is scaled up; all is as it was where that breaks a bound."""
+        traces = (x > 0.0) & (x < _TRACE) & (self.lower <= 0.0)
+        kept = np.where(traces, 0.0, x)
+        if not traces.any() or kept.sum() <= 0.0:
+            return x
+        kept = kept / kept.sum()
+        return kept if np.all(kept <= self.upper) else x
 
     def features(self, x: Array) -> Array:
         """`sqrt(w)`: Euclidean distance becomes the Hellinger distance, which tells 0 from 0.02 (as data does).

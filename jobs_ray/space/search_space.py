@@ -119,6 +119,15 @@ class SearchSpace:
                 result[~active[:, number], block.columns] = self._neutral[block.columns]
         return result
 
+    def without_traces(self, x: Array) -> Array:
+        """The point `(d,)` with no weight of a mixture between 0 and a thousandth, as far as its bounds admit."""
+        result = x.copy()
+        for block in self.blocks:
+            if isinstance(block.parameter, Mixture):
+                result[block.columns] = block.parameter.without_traces(result[block.columns])
+        snapped: Array = self.snap(result[None])[0]
+        return snapped
+
     def features(self, X: Array) -> Array:
         """`n x d` -> `n x p`: square roots of mixture weights, one-hot choices, unit (log) numbers.
 

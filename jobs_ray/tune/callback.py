@@ -74,9 +74,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         if searcher is None:
             return
         searcher.see(trials)  # also an empty list: it is the live one
-        if not searcher.started:
-            return
-        if not trials:
+        if not (searcher.started and trials):
             return
         if self._phase is None:
             self._phase = searcher.session.core.phase

@@ -17,6 +17,7 @@ from ray.tune import Trainable
 from ray.tune.trainable import FunctionTrainable
 
 _REFRESH_S = 1.0  # a cluster may grow
+_MOST_SPARE = 7  # suggestions computed ahead: each takes a worker thread 30 to 100 ms
 
 
 class Capacity:
@@ -28,8 +29,10 @@ class Capacity:
         self._may_reuse: bool | None = None
 
     def free(self, live: int, limit: int | None, trials: Sequence[Any]) -> bool:
-        """False when `live` trials fill the cluster; True when that is unknown or the user set a `limit`."""
-        if limit is not None or not trials:
+        """False when `live` trials fill the cluster, or the user's `limit`, which counts instead; True when unknown."""
+        if limit is not None:
+            return live < limit
+        if not trials:
             return True
         request = trials[-1].placement_group_factory.required_resources
         total = self._cluster()
@@ -37,16 +40,17 @@ class Capacity:
         # 0: the cluster cannot run one now, but may be about to grow; Ray must see the demand
         return not counts or min(counts) == 0 or live < min(counts)
 
-    def may_reuse(self, trials: Sequence[Any]) -> bool:
-        """Whether Ray may give actors to one trial after another and keep what they hold: Tune tells no searcher of
-        `reuse_actors`, but only a class of the user's that can be reset is worth it. (Ray resets functions, too, which
-        keep nothing.)
+    def spare(self, live: int, trials: Sequence[Any]) -> int:
+        """How many suggestions may be wanted at once beside the present one, where an actor is lost that finds none.
+
+        Tune tells no searcher of `reuse_actors`, but only for a class of the user's that can be reset is it worth it.
+        (Ray resets functions, too, which keep nothing.)
         """
         if self._may_reuse is None and trials:
             kind = trials[-1].get_trainable_cls()
             own = kind is not None and not issubclass(kind, FunctionTrainable)
             self._may_reuse = own and kind.reset_config is not Trainable.reset_config
-        return bool(self._may_reuse)
+        return min(live, _MOST_SPARE) if self._may_reuse else 0
 
     def _cluster(self) -> dict[str, float]:
         now = time.monotonic()

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MOST_SPARE = 7  # suggestions computed ahead: each takes a worker thread 30 to 100 ms
-
 
 class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     """Joint search of data mixture and model configuration from short training runs (arXiv 2602.08351).
@@ -167,17 +165,12 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if session.failures.verdict is not None:
             logger.error("the search ends: %s", session.failures.verdict)
             return str(Searcher.FINISHED)
-        if self._limit is not None and len(session.live) >= self._limit:
-            full = True
-        else:
-            full = bool(session.live) and not self._capacity.free(len(session.live), self._limit, self._trials)
-        if full:
-            if self._spare():
+        propose, spare = self._proposer.next, self._spare()
+        if session.live and not self._capacity.free(len(session.live), self._limit, self._trials):
+            if spare:
                 self._prepare()
             return None
-        while isinstance(
-            proposal := self._proposer.next(session.core, self._moment(), not session.live, self._spare()), Suggestion
-        ):
+        while isinstance(proposal := propose(session.core, self._moment(), not session.live, spare), Suggestion):
             config = session.hand_out(trial_id, proposal, self._trials)
             if config is None:  # a promotion that would overspend: each time another one, until none is left
                 continue
@@ -213,8 +206,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             self._proposer.prepare(self.session.core, self._moment(), self._spare())
 
     def _spare(self) -> int:
-        """How many suggestions may be wanted at once beside the present one, where actors may be lost otherwise."""
-        return min(len(self.session.live), _MOST_SPARE) if self._capacity.may_reuse(self._trials) else 0
+        return self._capacity.spare(len(self.session.live), self._trials)
 
     def _moment(self) -> Moment:
         return Moment(self.session.handed_out, self.session.ended, full=not self.can_stop)
@@ -242,7 +234,6 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             for trial in trials:
                 if trial.trial_id in self._watched:
                     reconcile.end_if_ended(self.session, trial)
-
         if self._session is not None:
             stragglers.note(self._session)
 
@@ -368,10 +359,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         return self._session is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        for name in ("_proposer", "_trials", "_run", "_capacity", "_watched"):
-            del state[name]
-        return state
+        runtime = ("_proposer", "_trials", "_run", "_capacity", "_watched")
+        return {name: value for name, value in self.__dict__.items() if name not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

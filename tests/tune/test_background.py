@@ -6,12 +6,16 @@ import copy
 import threading
 import time
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import tune
+from ray.tune.trainable import wrap_function
 
 from jobs_ray.search.optimizer import Phase, Suggestion
 from jobs_ray.tune.background import NOT_READY, Moment, Proposer
+from jobs_ray.tune.capacity import Capacity
 
 
 @dataclass
@@ -241,6 +245,20 @@ def test_a_fresh_point_takes_the_place_of_the_one_foreseen() -> None:
     assert proposer.next(core, Moment(3, 2, False), wait=False, spare=1).config == {"by": 2, "after": 1}
     assert proposer.next(core, Moment(4, 3, False), wait=False, spare=1) is NOT_READY
     core.gate.set()
+
+
+def test_only_actors_that_keep_something_want_spare_points() -> None:
+    class Resets(tune.Trainable):
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            return True
+
+    def wanted(kind: Any, live: int = 3) -> int:
+        return Capacity().spare(live, [SimpleNamespace(get_trainable_cls=lambda: kind)])
+
+    assert wanted(Resets) == wanted(tune.with_parameters(Resets, data=1)) == 3
+    assert wanted(Resets, live=100) == 7
+    assert wanted(tune.Trainable) == wanted(wrap_function(lambda config: None)) == wanted(None) == 0
+    assert Capacity().spare(3, []) == 0
 
 
 def test_a_computation_ahead_that_fails_takes_nothing_away(caplog: pytest.LogCaptureFixture) -> None:

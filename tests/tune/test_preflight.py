@@ -105,5 +105,6 @@ def test_slots_of_the_cluster(cluster: str) -> None:
     assert not slots.free(4, None, trials(CPU=1.0))
     assert slots.free(7, None, trials(CPU=0.5))
     assert slots.free(100, 200, trials(CPU=1.0))  # the user's own limit counts instead
+    assert not slots.free(200, 200, [])
     assert slots.free(100, None, [])  # nothing known yet
     assert slots.free(1, None, trials(CPU=64.0))  # a cluster that must grow has to see the demand
