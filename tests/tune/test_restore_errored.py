@@ -33,7 +33,7 @@ def test_failed_trials_train_again_within_the_budget(
     fit: Callable[..., tune.ResultGrid], tmp_path: Path, how: str
 ) -> None:
     (tmp_path / "broken").touch()
-    searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=2, seed=0)
+    searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=2, seed=0, points_to_evaluate=[{"x": 0.7}, {"x": 0.8}])
     space = {"x": tune.uniform(0.0, 1.0), "folder": str(tmp_path)}
     results = fit(
         half(Counted), space, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True
