@@ -86,8 +86,7 @@ class Rival:
     def tell(self, trial_id: str, error: bool = False) -> None:
         run = self.runs[trial_id]
         run.ended = True
-        if error:  # it crashed: what it did not train is not charged
-            self.left += run.goal - max(run.values)
+        self.left += run.goal - max(run.values, default=run.start)  # it crashed or was stopped: the rest is not charged
 
     def recommendation(self) -> Pick | None:
         """The best full run; while there is none, the run with the best last value."""

@@ -74,7 +74,6 @@ class OptunaTPE(Asked):
             if error:
                 self.study.tell(trial, state=TrialState.FAIL)
             elif trial_id in self.pruned:
-                self.left += run.goal - max(run.values)
                 self.study.tell(trial, state=TrialState.PRUNED)
             else:
                 self.study.tell(trial, self.problem.sign * run.last)

@@ -64,12 +64,6 @@ class UnderASHA(Rival):
         stops = self.bracket.stops(int(t), run.last)
         return Decision.STOP if stops or decision is Decision.STOP else Decision.CONTINUE
 
-    def tell(self, trial_id: str, error: bool = False) -> None:
-        run = self.runs[trial_id]
-        if not error:
-            self.left += run.goal - max(run.values)
-        super().tell(trial_id, error)
-
 
 class JoBSUnderASHA(UnderASHA):
     def __init__(self, problem: Problem, budget: float, seed: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from threading import Lock
 
-_MODELS = ("jobs_ray.models.surrogate", "jobs_ray.models.heads")
+_NEEDED = ("jobs_ray.models.surrogate", "jobs_ray.models.heads", "botorch.acquisition.analytic", "scipy.stats")
 _turn = Lock()
 
 
@@ -18,7 +18,7 @@ def import_models() -> None:
     """Imports all that the models and first suggestions need; at once when it is there. By one thread at a time: two
     of them inside torch's own import circles leave half of it undefined."""
     with _turn:
-        for module in (*_MODELS, "botorch.acquisition.analytic", "scipy.stats"):
+        for module in _NEEDED:
             importlib.import_module(module)
         # imports sympy at its first call, which is in the first posterior: half a second while trials wait
         importlib.import_module("torch").broadcast_shapes((1,))
