@@ -3,7 +3,12 @@
 Same model (the demo's), same rows in the same order, AdamW, clipping, cosine schedule, one torch thread a worker; both
 after start-up and without evaluation. Ours runs as a user runs it: in a Tune actor (1 worker), in a TorchTrainer
 inside a Tune trial (2 workers). The bare loop is torch alone in processes of its own, with DDP over gloo for 2. They
-take turns, `--rounds` times, since a busy machine drifts; the ratio is of the medians.
+take turns, `--rounds` times, since a busy machine drifts; the ratio is the median of the rounds' ratios, with the
+standard error of their mean.
+
+On CPUs glibc gives freed memory back and takes it again at every step: 3,000 to 7,000 page faults a step, up to a
+tenth of the time, as the layout of a process's memory has it. That luck is no part of the comparison: both sides run
+with the environment of `ALLOCATOR`, unless `--allocator-as-is`.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
 WARM_STEPS = 10  # not counted on either side: first allocations, thread pools
 
 
@@ -131,8 +137,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--data", type=Path, default=Path("out/demo/data"), help="the demo's text (made if absent)")
+    parser.add_argument("--allocator-as-is", action="store_true", help="leave glibc's allocator as the system has it")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
+    if not arguments.allocator_as_is:
+        os.environ.update(ALLOCATOR)  # inherited by the bare loop's processes and by Ray's
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
     from jobs_ray.lm.demo import Size, demo_task
@@ -154,12 +163,14 @@ def main() -> None:
                 starts.append(start)
             medians = {name: statistics.median(values) for name, values in speeds.items()}
             start = {name: statistics.median(s[name] for s in starts) for name in starts[0]}
-            ratio = medians["ours"] / medians["bare"]
-            table[str(world)] = {**medians, "ratio": ratio, "all": speeds, "startup_s": start}
+            ratios = [ours / bare for ours, bare in zip(speeds["ours"], speeds["bare"], strict=True)]
+            ratio = statistics.median(ratios)
+            error = statistics.stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
+            table[str(world)] = {**medians, "ratio": ratio, "ratio_se": error, "all": speeds, "startup_s": start}
             parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in start.items())
             print(
                 f"{world} worker(s): bare {medians['bare']:,.0f} tokens/s, ours {medians['ours']:,.0f}, "
-                f"ratio {ratio:.2f}; start-up {sum(start.values()):.1f} s ({parts})",
+                f"ratio {ratio:.2f} +- {error:.2f}; start-up {sum(start.values()):.1f} s ({parts})",
                 flush=True,
             )
     if arguments.json is not None:
