@@ -8,6 +8,7 @@ noise      variance of the known error of each value        (n,)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,8 +39,11 @@ class Regression:
 
     def predict(self, X: Array) -> tuple[Array, Array]:
         """Posterior mean and variance `(m,)` of the noise-free value at `m x p` features."""
-        mean, variance = marginals(self.model, tensor(X))
+        mean, variance = self._marginals(tensor(X))
         return self.centre + self.scale * mean, self.scale**2 * np.maximum(variance, 1e-12)
+
+    def _marginals(self, X: Tensor) -> tuple[Array, Array]:
+        return marginals(self.model, X)
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,15 @@ class FinalValueRegression(Regression):
 
     model: FinalValueGP
 
+    def _marginals(self, X: Tensor) -> tuple[Array, Array]:
+        with torch.no_grad():
+            mean, variance = self.model.marginals(X)
+        return mean.numpy(), variance.numpy()
+
     @property
     def noise_variance(self) -> float:
         """The fitted noise variance, in units of `y` squared."""
-        return self.scale**2 * float(np.exp(self.model.hyperparameters.noise))
+        return self.scale**2 * math.exp(float(self.model.likelihood.second_noise_covar.raw_noise))
 
     def leave_out(self, folds: Sequence[NDArray[np.int64]]) -> tuple[Array, Array]:
         """Mean and variance `(n,)` of each *observation* from the data without its fold, in closed form."""

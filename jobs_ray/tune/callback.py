@@ -18,7 +18,8 @@ from jobs_ray.search.optimizer import Decision, Phase
 from jobs_ray.search.progress import JUDGED
 from jobs_ray.trials import TrialStatus
 from jobs_ray.tune import preflight, run_context
-from jobs_ray.tune.live import LiveLine, Predicted, standing
+from jobs_ray.tune.live import LiveLine, standing
+from jobs_ray.tune.predictions import Predictions
 from jobs_ray.tune.searcher import JoBSSearcher
 
 _PHASES = list(Phase)
@@ -49,7 +50,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._cut_said = False
         self._short_said = False
         self._live: LiveLine | None = None
-        self._predictions: dict[str, Predicted] = {}
+        self._predictions = Predictions()
         self._error: float | None = None
         self._since, self._before = time.monotonic(), 0.0
 
@@ -95,7 +96,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
             self._live = self._live or LiveLine()
             self._live.update(
                 lambda: standing(
-                    searcher.session, self._predictions, self._error, time.monotonic() - self._since, self._before
+                    searcher.session, self._predictions.known, self._error, time.monotonic() - self._since, self._before
                 )
             )
 
@@ -110,16 +111,13 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         # a result that ends its trial (done, a stopper) reaches the searcher only after this; recording is idempotent
         flat = flatten_dict(result)
         decision = session.record(trial.trial_id, flat)
-        # nothing acts on the prediction of a run that nobody can stop, and it would cost Ray's loop 5 to 20 ms
-        prediction = session.core.prediction(trial.trial_id, fit=False) if searcher.can_stop else None
+        # nothing acts on the prediction of a run that nobody can stop
+        found = self._predictions.of(session, trial.trial_id) if searcher.can_stop else None
         phase = session.phase_of(trial.trial_id)
         result["jobs/phase"] = phase.value
         result["jobs/phase_number"] = _PHASES.index(phase)
         # always all keys: the CSV logger takes its columns from the first result
-        found = None if prediction is None else (float(prediction.mean[0]), float(prediction.stddev[0]))
         result["jobs/predicted"], result["jobs/predicted_std"] = found or (None, None)  # Tune shows NaN, but no None
-        if found is not None:
-            self._predictions[trial.trial_id] = found
         result["jobs/budget_spent"] = session.core.budget_spent
         self._check_first_trial(searcher, trial.trial_id, flat, decision is Decision.STOP)
 

@@ -23,6 +23,8 @@ from jobs_ray.tune.weights import plain
 
 logger = logging.getLogger(__name__)
 
+Reading = tuple[float, float | None]  # absolute time of a report, and its value
+
 
 class Session:
     """`live`: ids handed out and not ended. `handed_out`, `ended`: counters, to tell a stale proposal.
@@ -55,6 +57,7 @@ class Session:
         self.train_checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
         self._stopped: set[str] = set()  # told to stop, and not ended yet
+        self._latest: tuple[tuple[Any, ...], Decision] | None = None  # the report recorded last, and its answer
         self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark_of`
         # node and process of each trial's last report; None: of a driver that is gone
         self._workers: dict[str, tuple[Any, Any] | None] = {}
@@ -97,6 +100,7 @@ class Session:
 
     def reopen(self, trial_ids: Collection[str]) -> None:
         """Ended trials that Ray runs again."""
+        self._latest = None
         self.core.reopen(trial_ids)
         self.live.update(trial_ids)
         for trial_id in trial_ids:
@@ -113,15 +117,25 @@ class Session:
 
     def forget(self, trial_id: str) -> None:
         """Undoes a hand-out that Ray does not know of."""
+        self._latest = None
         self.core.forget(trial_id)
         self.live.discard(trial_id)
         self.handed_out += 1  # what is being computed in the background is not for this state
 
     def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
         """Records one report, whoever brings it, any number of times; STOP: the trial has trained enough."""
-        if trial_id in self.live and (mark := mark_of(result)) is not None:
+        mark = mark_of(result)
+        if trial_id in self.live and mark is not None:
             self.marks[trial_id] = mark
         reading = self.reading(trial_id, result)
+        this = (trial_id, mark, reading)
+        if mark is not None and self._latest is not None and this == self._latest[0]:
+            return self._latest[1]  # scheduler, searcher and callback bring each result, one after the other
+        decision = self._decision(trial_id, result, reading)
+        self._latest = this, decision
+        return decision
+
+    def _decision(self, trial_id: str, result: Mapping[str, Any], reading: Reading | None) -> Decision:
         if reading is None:
             hopeless = trial_id in self.live and self.reader.timeless(trial_id) >= TIMELESS
             return Decision.STOP if hopeless else Decision.CONTINUE
@@ -175,7 +189,7 @@ class Session:
         self._workers[trial_id] = worker
         return before != worker
 
-    def reading(self, trial_id: str, result: Mapping[str, Any]) -> tuple[float, float | None] | None:
+    def reading(self, trial_id: str, result: Mapping[str, Any]) -> Reading | None:
         """Absolute time and value of a report; None if it has no time."""
         t = self.reader.time(trial_id, result)
         return None if t is None else (t, self.reader.value(trial_id, result))
@@ -185,6 +199,7 @@ class Session:
 
         why: the error, of a trial that raised one.
         """
+        self._latest = None
         self.core.tell(trial_id, error=error, own_end=own_end)
         if trial_id in self.live:
             failed = self.core.trials[trial_id].status is TrialStatus.FAILED
