@@ -31,9 +31,10 @@ test-core: $(STAMP)
 	$(PYTEST) -m "not slow" $(addprefix --ignore=tests/,tune lm search models) tests
 
 # The slow rest, which `make test` leaves out: every combination of Tune's settings, killed nodes, drivers and workers,
-# the whole demo, tiny. In two processes, too.
+# the whole demo, tiny; and real runs on the oldest Ray. In two processes, too.
 test-all: $(STAMP)
-	$(MAKE) --no-print-directory --jobs 2 $(SYNC) test-slow test-slow-lm
+	$(MAKE) --no-print-directory --jobs 2 $(SYNC) test-slow test-slow-lm test-oldest-ray \
+		OLDEST="tests/tune/test_fit.py tests/tune/test_resume.py"
 
 test-slow: $(STAMP)
 	$(PYTEST) --reruns 1 -m slow --ignore=tests/lm tests
@@ -45,10 +46,11 @@ test-slow-lm: $(STAMP)
 gpu: $(STAMP)
 	$(PYTEST) -m gpu tests/lm/test_gpu.py
 
-# tests/tune on the oldest Ray that the extra [tune] admits, laid over the environment; what that Ray warns of is its own.
+# On the oldest Ray that the extra [tune] admits, laid over the environment; what that Ray warns of is its own.
+OLDEST := tests/tune
 test-oldest-ray: $(STAMP)
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target .ray-oldest ray==2.51.2
-	PYTHONPATH=$(CURDIR)/.ray-oldest $(PYTEST) --reruns 1 -m "not slow" tests/tune -W ignore::FutureWarning \
+	PYTHONPATH=$(CURDIR)/.ray-oldest $(PYTEST) --reruns 1 -m "not slow" $(OLDEST) -W ignore::FutureWarning \
 		-W ignore::DeprecationWarning -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
 # 5,000 trials in one experiment.
