@@ -138,6 +138,15 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
                 copy.unlink()
 
 
+def _stopped_at_once(schedule: Schedule, folder: Path) -> int:
+    """Trials that have trained enough and that Ray runs again after a restore: stopped at their first report, which is
+    not charged (see jobs_ray/tune/reconcile.py). At most the runs of one step that are not their trial's first."""
+    lines = steps(folder)
+    first = {trial: pid for trial, _, pid in reversed(lines)}
+    runs = Counter((trial, pid) for trial, _, pid in lines)
+    return sum(n == 1 and pid != first[trial] for (trial, pid), n in runs.items()) if len(schedule.legs) > 1 else 0
+
+
 def judge(schedule: Schedule, course: Course, folder: Path) -> list[str]:
     """What is wrong with the finished experiment."""
     faults = list(course.faults)
@@ -162,7 +171,7 @@ def judge(schedule: Schedule, course: Course, folder: Path) -> list[str]:
     # a process that reports the same t again is not charged: it may well report many times an epoch
     each = Counter(line for line in steps(folder) if line[0] in rows)
     same = sum(number - 1 for number in each.values())
-    if not -1e-6 <= heard - spent <= course.lost + same + 1e-6:
+    if not -1e-6 <= heard - spent <= course.lost + same + _stopped_at_once(schedule, folder) + 1e-6:
         charged = {i: (row["charged"] * MAX_T, trained[i], row["status"]) for i, row in rows.items()}
         wrong = {i: c for i, c in charged.items() if abs(c[0] - c[1]) > 1e-6}
         faults.append(f"{heard} steps trained, {spent:g} charged, {course.lost} may be unheard: {wrong}")

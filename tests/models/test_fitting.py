@@ -52,6 +52,20 @@ def test_as_fitted_the_longest_prefix_that_is_ready_is_predicted_from_and_no_oth
     assert set(cache.predictions) == {"same"}
 
 
+def test_what_needs_no_fit_is_predicted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Ray's loop a short run at its end is predicted for people, and for the question whether to go on with it."""
+    space, times = SearchSpace(SPACE), [float(t) for t in range(1, int(MAX_T) + 1)]
+    X = space.sample(8, np.random.default_rng(0))
+    full = [trial(f"full-{i}", x, times) for i, x in enumerate(X[:6])]
+    fitted = ScalingLawPredictor().fit(space.features(X[:6]), [t.curve for t in full], MAX_T)
+    cache = ModelCache(predictor=fitted)
+    predict(space, [trial("other", X[6], [1, 2, 3])], fitted, cache)  # fits the heads at t = 3
+    short = trial("short", X[7], [1, 2, 3])
+    found = predict(space, [short], fitted, cache.frozen())
+    monkeypatch.setattr("jobs_ray.models.predictor.FittedScalingLaw.predict", refuse)
+    assert predict(space, [short], fitted, cache.frozen()) == predict(space, [short], fitted, cache) == found
+
+
 def test_a_report_in_rays_loop_never_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer: JoBSOptimizer = make(budget=10.0)
     search(optimizer, most=20)

@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from tune_spaces import nested_space
 
-from jobs_ray import JoBSScheduler, JoBSSearcher, StateError, mixture
+from jobs_ray import Decision, JoBSScheduler, JoBSSearcher, StateError, mixture
 from jobs_ray.space import SpaceError
 from jobs_ray.trials.records import trial_to_json
 from jobs_ray.tune import session_state
@@ -105,6 +105,27 @@ def test_the_same_report_twice_counts_once() -> None:
         search.on_trial_result("a", {"loss": 1.0, "training_iteration": 1})
     assert search.report()["trials"][0]["curve"] == [[1.0, 1.0]]
     assert search.report()["budget"]["spent"] == pytest.approx(0.25)
+
+
+def test_a_result_that_ray_brings_three_times_is_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scheduler, searcher and callback get the same result one after the other; a decision takes milliseconds."""
+    search = searcher(max_t=3)
+    for name in "ab":
+        search.suggest(name)
+    core, decided = search.session.core, []
+    report = core.report
+    monkeypatch.setattr(core, "report", lambda *args, **more: decided.append(args[:2]) or report(*args, **more))
+    worker = {"node_ip": "n", "pid": 1}
+    results = [{"loss": 1.0, "training_iteration": t, "iterations_since_restore": t, **worker} for t in (1, 2, 3)]
+    answers = [[search.record("a", result) for _ in range(3)] for result in results]
+    assert answers == [[Decision.CONTINUE] * 3] * 2 + [[Decision.STOP] * 3]
+    assert decided == [("a", 1), ("a", 2), ("a", 3)]
+    search.record("b", results[0])
+    search.record("a", results[2])
+    assert decided[3:] == [("b", 1), ("a", 3)]
+    search.on_trial_complete("a", results[2])
+    assert search.record("a", {**results[2], "loss": 0.5}) is Decision.STOP
+    assert core.trials["a"].curve.value == (-1.0, -1.0, -1.0)
 
 
 def test_a_restart_right_after_the_first_report_is_charged_too() -> None:
