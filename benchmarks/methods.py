@@ -82,6 +82,7 @@ METHODS: dict[str, Build] = {
     "jobs-model-only": jobs("model"),
     "jobs-fixed-split": jobs(num_full=5),
     "jobs-no-resume": jobs(resume=False),
+    "regmix": library("rivals_regmix", "RegMix"),
     "botorch-ei": library("rivals_botorch", "BotorchEI"),
     "botorch-ei-seq": library("rivals_botorch", "BotorchEI"),
     "optuna-tpe-hb": library("rivals_optuna", "OptunaTPE"),

@@ -84,7 +84,7 @@ def test_unknown_names_are_refused(bad, tmp_path, capsys):
     assert "'magic'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("method", ["jobs", "random", "asha", "halving", "gp-ei"])
+@pytest.mark.parametrize("method", ["jobs", "random", "asha", "halving", "gp-ei", "regmix"])
 @pytest.mark.parametrize("family", ["diverging", "constant", "reports5", "reports60"])
 def test_methods_run_on_any_problem(method, family):
     problem = make(family, 0).problem

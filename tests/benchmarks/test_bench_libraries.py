@@ -88,6 +88,17 @@ def test_libraries_stay_within_the_budget_and_find_something(method):
     assert trace.regret < 1.0
 
 
+def test_regmix_trains_proxies_only_and_recommends_what_their_regression_predicts():
+    problem = make("data_only", 0).problem
+    rival = METHODS["regmix"](problem, 5, 1)
+    trace = simulate(rival, problem, 5, seed=1)
+    assert trace.spent == pytest.approx(5, abs=1 / 12)
+    assert {max(run.values) for run in rival.runs.values()} == {2}
+    found = rival.recommendation().config
+    assert found not in [run.config for run in rival.runs.values()], "a prediction, not the luckiest proxy"
+    assert trace.regret < 0.5
+
+
 @pytest.mark.parametrize("method", ["jobs-under-asha", "optuna-under-asha", "random-under-asha"])
 def test_searchers_under_asha_stay_within_the_budget(method):
     problem = make("mixing_law3", 0).problem
