@@ -132,6 +132,7 @@ def test_optuna_is_seeded():
     ("method", "module"),
     [("smac-mf", "smac"), ("dehb", "dehb"), ("neps-hyperband", "neps"), ("ax", "ax"), ("bohb", "hpbandster")],
 )
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # SMAC leaves its files open
 def test_optional_libraries(method, module):
     pytest.importorskip(module)
     problem = make("mixing_law3", 0).problem
