@@ -82,6 +82,7 @@ METHODS: dict[str, Build] = {
     "jobs-model-only": jobs("model"),
     "jobs-fixed-split": jobs(num_full=5),
     "jobs-no-resume": jobs(resume=False),
+    **{f"jobs-n{n}": jobs(num_full=n) for n in (1, 2, 3, 4, 6)},
     "regmix": library("rivals_regmix", "RegMix"),
     "botorch-ei": library("rivals_botorch", "BotorchEI"),
     "botorch-ei-seq": library("rivals_botorch", "BotorchEI"),
