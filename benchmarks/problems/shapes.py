@@ -23,7 +23,7 @@ class Drawn:
     """A generated problem before its optimum is known. Rows n x d.
 
     final: noise-free final (n,); curves: noise-free n x max_t, last column = final. NaN: the training has crashed.
-    noise: sd of a report.
+    noise: sd of a report. luck: sd of what the training seed of a configuration's run has added at its end.
     """
 
     layout: Layout
@@ -33,6 +33,7 @@ class Drawn:
     noise: float
     max_t: int = 25
     rate: Term | None = None  # cost of a step (n,), 1 on average over random rows; None: all the same
+    luck: float = 0.0
     known: Array | None = None  # a row (d,) that is the optimum by construction, where there is one
 
 

@@ -134,6 +134,20 @@ def test_products_leave_little_to_main_effects():
     assert share("corner") > 0.9
 
 
+@pytest.mark.parametrize(("instance", "share"), [(2, 0.5), (3, 1.0)])
+def test_a_seed_moves_what_is_seen_and_not_what_is_judged(instance, share):
+    made = make("seeds", instance)
+    rows = made.drawn.layout.random(400, np.random.default_rng(0))
+    configs = [made.drawn.layout.to_config(row) for row in rows]
+    seen = np.array([made.problem.curve(config) for config in configs])
+    moved = seen - made.drawn.curves(rows)
+    np.testing.assert_array_equal(seen[0], made.problem.curve(configs[0]))
+    ends = moved[:, -1].std() / made.drawn.final(rows).std()
+    assert ends == pytest.approx(share, rel=0.25)
+    assert 0.6 < np.corrcoef(moved[:, 0], moved[:, -1])[0, 1] < 0.85  # half of it is there from the start
+    assert made.problem.regret(configs[int(np.argmin(made.drawn.final(rows)))]) < 0.7
+
+
 def test_costs_differ_by_the_configuration_and_are_one_on_average():
     problem, drawn = make("costs", 0).problem, make("costs", 0).drawn
     rows = drawn.layout.random(2000, np.random.default_rng(0))
