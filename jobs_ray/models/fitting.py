@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from jobs_ray.models.late_import import import_models
 from jobs_ray.models.prediction import FittedPredictor, Predictor
 from jobs_ray.models.predictor import MIN_FULL
 from jobs_ray.models.scale import Scale, choose_scale
-from jobs_ray.models.smoothing import Denoiser
+from jobs_ray.models.smoothing import Denoiser, Smoothing
 from jobs_ray.models.training_points import informative, on_grid, winsorised
 from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import LearningCurve, Trial, TrialStatus, TrialTable
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 MAX_FULL = 100  # full runs that the predictor learns from, the newest: keeps a fit below 0.2 s
 _FAILED_NOISE = 0.5  # sd of a failed run's stand-in value, in spreads of the values: "bad here", not how bad
 _MAX_FITS = 16
+
+
+class ShortRuns(NamedTuple):
+    """Median length of the short runs that have ended, and the value that only a tenth of them did not reach."""
+
+    t: float
+    worst: float
 
 
 @dataclass
@@ -47,10 +54,18 @@ class ModelCache:
     denoiser: Denoiser = field(default_factory=Denoiser)
     costs: Regression | None = None
     costs_of: int = 0  # so many trials with costs, see models/cost.py
+    # of so many trials and endings, smoothed so
+    short_runs: dict[tuple[int, int, Smoothing], ShortRuns | None] = field(default_factory=dict)
     as_fitted: bool = False
 
     def copy(self) -> ModelCache:
-        return replace(self, predictions=dict(self.predictions), fits=dict(self.fits), denoiser=self.denoiser.copy())
+        return replace(
+            self,
+            predictions=dict(self.predictions),
+            fits=dict(self.fits),
+            short_runs=dict(self.short_runs),
+            denoiser=self.denoiser.copy(),
+        )
 
     def frozen(self) -> ModelCache:
         """The same, `as_fitted`."""

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from jobs_ray.models.cost import Costs, known_costs
-from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
+from jobs_ray.models.fitting import ModelCache, ShortRuns, fit_models, fit_predictor, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Predictor
 from jobs_ray.search.budget import Budget, ledger
@@ -208,14 +208,27 @@ def _diverges(trial: Trial, trials: TrialTable, cache: ModelCache) -> bool:
     """
     if not (trial.promotes or trial.phase is Phase.CONFIRM):
         return False
-    short = [t.curve for t in cache.recall(trials) if t.status is TrialStatus.STOPPED and t.curve.value]
-    if len(short) < _SHORT_RUNS:
+    usual = _usual(trials, cache)
+    if usual is None:
         return False
     values = cache.denoiser.fitted.apply(trial.curve).value[-2:]
     before = trial.curve.t[-2] if len(values) == 2 else 0.0
-    if before < 2.0 * float(np.median([curve.last_t for curve in short])):
-        return False
-    return max(values) < float(np.quantile([curve.value[-1] for curve in short], _WORST))
+    return before >= 2.0 * usual.t and max(values) < usual.worst
+
+
+def _usual(trials: TrialTable, cache: ModelCache) -> ShortRuns | None:
+    """Of the short runs that have ended; None before there are `_SHORT_RUNS`. Looked at anew when a trial has ended."""
+    if not cache.as_fitted:
+        cache.recall(trials)  # the denoiser is to know all of them
+    key = (len(trials), trials.endings, cache.denoiser.fitted)
+    if key not in cache.short_runs:
+        short = [t.curve for t in cache.recall(trials) if t.status is TrialStatus.STOPPED and t.curve.value]
+        cache.short_runs.clear()
+        cache.short_runs[key] = None if len(short) < _SHORT_RUNS else ShortRuns(
+            float(np.median([curve.last_t for curve in short])),
+            float(np.quantile([curve.value[-1] for curve in short], _WORST)),
+        )  # fmt: skip
+    return cache.short_runs[key]
 
 
 def _hopeless(trials: TrialTable) -> bool:

@@ -59,6 +59,7 @@ class TrialTable(Mapping[str, Trial]):
         self._ended_costs = CostSums()
         self._cut: dict[str, None] = {}  # completed as far as known, but perhaps not by themselves
         self._reached, self._any_ended = 0.0, False
+        self.endings = 0  # how often a trial has ended or was demoted: what was made of the ended ones is as of then
         for trial in trials:
             self.put(trial)
 
@@ -74,6 +75,7 @@ class TrialTable(Mapping[str, Trial]):
             self._running[name] = None
             return
         self._running.pop(name, None)
+        self.endings += 1
         self._ended[trial.kind] += 1
         if trial.charged:
             self._ended_steps += trial.steps
@@ -100,6 +102,7 @@ class TrialTable(Mapping[str, Trial]):
         for name in [name for name in self._cut if self._all[name].curve.last_t < full]:
             before = self._all[name]
             trial = self._all[name] = replace(before, status=TrialStatus.STOPPED)
+            self.endings += 1
             self._ended[before.kind] -= 1
             self._ended[trial.kind] += 1
             del self._cut[name]
