@@ -41,3 +41,20 @@ def test_program_runs_rivals_in_the_pool(problem, tmp_path, capsys, real_tasks):
         assert run["spent"] <= 5
         assert run["points"][-1] == [run["spent"], run["regret"]]
     assert "halving" in capsys.readouterr().out
+
+
+def test_the_pictures_of_the_questions_show_the_means_by_budget_and_by_n():
+    pytest.importorskip("plotly")
+    from benchmarks.questions import by_budget, by_split
+
+    def runs(method, budget, *regrets):
+        return [{"method": method, "budget": budget, "regret": r, "spent": budget, "seconds": 1.0} for r in regrets]
+
+    budgets = by_budget([*runs("jobs", 10.0, 0.1, 0.3), *runs("jobs", 5.0, 0.5, 0.7), *runs("gp-ei", 5.0, 1.0, 1.0)])
+    assert [trace.name for trace in budgets.data] == ["JoBS, both sides", "BO on full runs (GP + EI)"]
+    assert list(budgets.data[0].x) == [5.0, 10.0]
+    assert list(budgets.data[0].y) == pytest.approx([0.6, 0.2])
+    assert list(budgets.data[0].error_y.array) == pytest.approx([0.1, 0.1])
+    split = by_split([*runs("jobs-n4", 10.0, 0.4), *runs("jobs-n1", 10.0, 0.2), *runs("jobs", 10.0, 0.1, 0.2)])
+    assert (list(split.data[0].x), list(split.data[0].y)) == ([1, 4], [0.2, 0.4])
+    assert {note.text for note in split.layout.annotations} == {"adaptive split 0.150 +- 0.050", "N* = 4"}
