@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.data import MAX_T
 from benchmarks.plots import COLOURS
 from benchmarks.search import summarise
-from jobs_ray.search.budget import optimal_num_full
+from jobs_ray.search.budget import first_short_t, optimal_num_full
 
 NAMES = {
     "jobs": "JoBS, both sides",
@@ -28,7 +29,7 @@ NAMES = {
     "optuna-tpe-hb": "multi-fidelity BO (Optuna TPE + Hyperband)",
     "gp-ei": "BO on full runs (GP + EI)",
 }
-SHORT_COST, DIMENSIONS = 2 / 25, 19
+DIMENSIONS = 19  # of the space of the tables
 
 
 def by_budget(records: Sequence[dict[str, Any]]) -> Any:
@@ -62,7 +63,7 @@ def by_split(records: Sequence[dict[str, Any]]) -> Any:
         y=adaptive["regret"], line={"color": COLOURS[1], "dash": "dash"},
         annotation_text=f"adaptive split {adaptive['regret']:.3f} +- {adaptive['stderr'] or 0.0:.3f}",
     )  # fmt: skip
-    best = optimal_num_full(budget, SHORT_COST, DIMENSIONS)
+    best = optimal_num_full(budget, first_short_t(MAX_T, budget) / MAX_T, DIMENSIONS)
     figure.add_vline(x=best, line={"dash": "dot"}, annotation_text=f"N* = {best}", annotation_position="top right")
     figure.update_layout(xaxis_title="full runs to learn from, N", yaxis={"title": "regret", "rangemode": "tozero"})
     return figure

@@ -128,7 +128,7 @@ def predict(
     new = [(t, t.curve) for t in trials if t.trial_id not in known or known[t.trial_id][0] is not t.curve]
     if cache.as_fitted:
         prefixes = [(t, predictor.ready_at(curve.t[-1])) for t, curve in new]
-        new = [(t, _up_to(t.curve, at)) for t, at in prefixes if at is not None and t.curve.t[0] <= at]
+        new = [(t, t.curve.up_to(at)) for t, at in prefixes if at is not None and t.curve.t[0] <= at]
     found = {t.trial_id: known[t.trial_id][1:] for t in trials if t.trial_id in known}
     if new:
         prediction = predictor.predict(space.features(np.array([t.x for t, _ in new])), [curve for _, curve in new])
@@ -137,10 +137,6 @@ def predict(
             if used is trial.curve:  # as any other fit of this predictor would say
                 known[trial.trial_id] = trial.curve, mean, stddev
     return found
-
-
-def _up_to(curve: LearningCurve, t: float) -> LearningCurve:
-    return curve if curve.t[-1] <= t else curve.up_to(t)
 
 
 def fit_models(

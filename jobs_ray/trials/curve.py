@@ -64,8 +64,10 @@ class LearningCurve:
         return LearningCurve(tuple(self.t[i] for i in kept), tuple(self.value[i] for i in kept), self.failed_at)
 
     def up_to(self, t: float) -> LearningCurve:
-        """The prefix of the curve with times <= `t`."""
+        """The prefix of the curve with times <= `t`; the curve itself where that is all of it."""
         kept, failed = bisect_right(self.t, t), bisect_right(self.failed_at, t)
+        if kept == len(self.t) and failed == len(self.failed_at):
+            return self
         return LearningCurve(self.t[:kept], self.value[:kept], self.failed_at[:failed])
 
     def at(self, t: float) -> float:

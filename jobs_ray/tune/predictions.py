@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+from jobs_ray.tune.live import Predicted
 from jobs_ray.tune.session import Session
 
 SHARE = 0.05
@@ -17,11 +18,11 @@ class Predictions:
     """Of one run. `known`: the last prediction of each trial that has one, `(mean, stddev)` in the user's sign."""
 
     def __init__(self) -> None:
-        self.known: dict[str, tuple[float, float]] = {}
+        self.known: dict[str, Predicted] = {}
         self._saved_s = _MOST_S
         self._at = math.inf
 
-    def of(self, session: Session, trial_id: str) -> tuple[float, float] | None:
+    def of(self, session: Session, trial_id: str) -> Predicted | None:
         """The prediction as it stands or, where the allowance is used up, as it last was; None without one.
 
         By models fitted before: nothing is fitted in Ray's loop.

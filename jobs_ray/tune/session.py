@@ -100,7 +100,6 @@ class Session:
 
     def reopen(self, trial_ids: Collection[str]) -> None:
         """Ended trials that Ray runs again."""
-        self._latest = None
         self.core.reopen(trial_ids)
         self.live.update(trial_ids)
         for trial_id in trial_ids:
@@ -117,7 +116,6 @@ class Session:
 
     def forget(self, trial_id: str) -> None:
         """Undoes a hand-out that Ray does not know of."""
-        self._latest = None
         self.core.forget(trial_id)
         self.live.discard(trial_id)
         self.handed_out += 1  # what is being computed in the background is not for this state
@@ -128,7 +126,7 @@ class Session:
         if trial_id in self.live and mark is not None:
             self.marks[trial_id] = mark
         reading = self.reading(trial_id, result)
-        this = (trial_id, mark, reading)
+        this = (trial_id, mark, reading, self.handed_out, self.ended)
         if mark is not None and self._latest is not None and this == self._latest[0]:
             return self._latest[1]  # scheduler, searcher and callback bring each result, one after the other
         decision = self._decision(trial_id, result, reading)
@@ -199,7 +197,6 @@ class Session:
 
         why: the error, of a trial that raised one.
         """
-        self._latest = None
         self.core.tell(trial_id, error=error, own_end=own_end)
         if trial_id in self.live:
             failed = self.core.trials[trial_id].status is TrialStatus.FAILED
