@@ -99,7 +99,7 @@ def test_a_deleted_checkpoint_is_not_handed_out(fit: Fit, tmp_path: Path) -> Non
     class Deleting(JoBSSearcher):
         def suggest(self, trial_id: str) -> Any:
             for folder in tmp_path.glob("run/*/checkpoint_*"):
-                shutil.rmtree(folder, ignore_errors=True)  # Ray may be writing it
+                shutil.rmtree(folder)
             return super().suggest(trial_id)
 
     searcher = Deleting(max_t=STEPS, short_t=5, budget=3, seed=0, resume_key="resume_from")
