@@ -5,10 +5,6 @@ after start-up and without evaluation. Ours runs as a user runs it: in a Tune ac
 inside a Tune trial (2 workers). The bare loop is torch alone in processes of its own, with DDP over gloo for 2. They
 take turns, `--rounds` times, since a busy machine drifts; the ratio is the median of the rounds' ratios, with the
 standard error of their mean.
-
-On CPUs glibc gives freed memory back and takes it again at every step: 3,000 to 7,000 page faults a step, up to a
-tenth of the time, as the layout of a process's memory has it. That luck is no part of the comparison: both sides run
-with the environment of `ALLOCATOR`, unless `--allocator-as-is`.
 """
 
 from __future__ import annotations
@@ -24,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
 WARM_STEPS = 10  # not counted on either side: first allocations, thread pools
 
 
@@ -137,11 +132,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--data", type=Path, default=Path("out/demo/data"), help="the demo's text (made if absent)")
-    parser.add_argument("--allocator-as-is", action="store_true", help="leave glibc's allocator as the system has it")
     parser.add_argument("--json", type=Path, default=None)
     arguments = parser.parse_args()
-    if not arguments.allocator_as_is:
-        os.environ.update(ALLOCATOR)  # inherited by the bare loop's processes and by Ray's
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
 
     from jobs_ray.lm.demo import Size, demo_task

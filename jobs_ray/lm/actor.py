@@ -19,6 +19,7 @@ from ray import tune
 
 from jobs_ray.cluster import has_gpus
 from jobs_ray.lm.errors import TrainingError
+from jobs_ray.lm.process import own_process
 from jobs_ray.lm.session import Session
 from jobs_ray.lm.task import Task
 
@@ -91,11 +92,7 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
         return tune.PlacementGroupFactory([{**cls.resources, **gpu}])
 
     def setup(self, config: dict[str, Any]) -> None:
-        import transformers
-
-        # This process is ours: progress bars of every save and load would drown the user's terminal.
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        own_process()
         self._scratch = Path(tempfile.mkdtemp(prefix="jobs-ray-"))
         self._session = Session(self.task)
         self._steps: _Steps | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs_ray.cluster import state_api_error
 from jobs_ray.lm.errors import TaskError, TrainingError
+from jobs_ray.lm.process import own_process
 from jobs_ray.lm.session import Session
 from jobs_ray.lm.task import Task
 
@@ -76,14 +77,12 @@ def run_group(task: Task, scaling_config: Any, config: dict[str, Any], failure_c
 
 def worker(arguments: dict[str, Any]) -> dict[str, Any]:
     """One worker of the group; returns its last report. Every rank reports, and gives its part of each checkpoint."""
-    import transformers
     from ray import train
 
     from jobs_ray.lm.loop import train as train_one
     from jobs_ray.lm.resume import can_go_on
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    own_process()
     task: Task = arguments["task"]
     config = dict(arguments["config"])
 
