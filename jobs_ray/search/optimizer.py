@@ -146,17 +146,10 @@ class JoBSOptimizer:
         x = tuple(self.space.encode(config).tolist())
         promotes = suggestion.resume_from or promoted_by(self._trials, x, suggestion.phase)
         source = self._trials.get(suggestion.resume_from) if suggestion.resume_from else None
-        trial = Trial(
-            trial_id,
-            config,
-            x,
-            suggestion.phase,
-            suggestion.steps,
-            curve=source.curve.up_to(source.resume_t) if source else LearningCurve(),
-            start=source.resume_t if source else 0.0,
-            promotes=promotes,
-        )
-        self._trials.put(trial)
+        start = source.resume_t if source else 0.0
+        curve = source.curve.up_to(start) if source else LearningCurve()
+        phase, steps = suggestion.phase, suggestion.steps
+        self._trials.put(Trial(trial_id, config, x, phase, steps, curve=curve, start=start, promotes=promotes))
         self._asked += 1
 
     def note_checkpoint(self, trial_id: str, t: float) -> bool:
@@ -200,16 +193,19 @@ class JoBSOptimizer:
 
         Idempotent by `(trial_id, t)`; unknown trials and times that are no positive number are ignored.
         cost: of this trial so far (a promotion: without its short run's), as a counter that may start again with it.
-        `restarted=True`: the first report since the trial was started anew, charged even at a `t` reported before.
+        `restarted=True`: the first report since the trial was started anew, charged even at a `t` reported before; all
+        that is done with reports of ended trials, without it nothing.
         `fit=False`: answered at once, by the models as last fitted (by a fork's `propose`, say).
         """
         trial = self._trials.get(trial_id)
         at = number(t)
         if trial is None or at is None or at <= 0:
             return Decision.CONTINUE
-        if not trial.running:
-            return Decision.STOP
         source = self._trials[trial.promotes].curve if trial.promotes and trial.start > 0 else None
+        if not trial.running:
+            if restarted:
+                self._trials.charge(trial.trained_again(at, source, amount(cost)))
+            return Decision.STOP
         trial = trial.report(at, self._maximised(value), source, restarted=restarted, cost=amount(cost))
         self._trials.put(trial)
         self._trials.demote(self.settings.max_t)

@@ -31,6 +31,10 @@ class CostSums(NamedTuple):
         return CostSums(self.cost + trial.meter.cost, self.unread_steps + unread, self.rates + (rate or 0.0),
                      self.rated + known)  # fmt: skip
 
+    def less(self, other: CostSums) -> CostSums:
+        return CostSums(self.cost - other.cost, self.unread_steps - other.unread_steps, self.rates - other.rates,
+                     self.rated - other.rated)  # fmt: skip
+
     @property
     def rate(self) -> float | None:
         """Mean cost a step over the trials that reported any, each counting once; None before the first one."""
@@ -45,8 +49,8 @@ class CostSums(NamedTuple):
 class TrialTable(Mapping[str, Trial]):
     """Trials by id, in the order asked.
 
-    An ended trial never changes (but see `demote`; `note_checkpoint` changes nothing that is counted), so it is
-    counted and added up once: neither a report's answer nor the ledger may take longer at 5,000 trials than at five.
+    An ended trial never changes (but see `demote` and `charge`; `note_checkpoint` changes nothing that is counted), so
+    it is counted and added up once: neither an answer nor the ledger may take longer at 5,000 trials than at five.
     """
 
     def __init__(self, trials: Iterable[Trial] = ()) -> None:
@@ -108,6 +112,14 @@ class TrialTable(Mapping[str, Trial]):
             del self._cut[name]
             if not trial.promotes:
                 self._kept.discard(name)
+
+    def charge(self, trial: Trial) -> None:
+        """Replaces an ended trial by one that differs in what it has cost alone. Raises KeyError."""
+        before = self._all[trial.trial_id]
+        self._all[trial.trial_id] = trial
+        if trial.charged:
+            self._ended_steps += trial.steps - before.steps
+            self._ended_costs = self._ended_costs.add(trial).less(CostSums().add(before))
 
     def note_checkpoint(self, trial_id: str, t: float) -> None:
         """Records where the newest checkpoint of a trial stands, be it running or ended. Raises KeyError."""

@@ -124,6 +124,11 @@ class Trial:
         meter = self.meter if cost is None else self.meter.read(t, cost, restarted=restarted)
         return replace(self, curve=curve.add(t, value), start=start, wasted=wasted, silent=False, meter=meter)
 
+    def trained_again(self, t: float, source: LearningCurve | None = None, cost: float | None = None) -> Trial:
+        """The trial, which has ended, after a new process has trained it to `t`: only what it has cost changes."""
+        again = self.report(t, None, source, restarted=True, cost=cost)
+        return replace(self, wasted=self.wasted + again.steps - self.steps, meter=again.meter)
+
 
 def _went_on_from(curve: LearningCurve, t: float) -> float:
     """Where a trial that was started anew, and reports `t` now, went on from: its report before `t`.

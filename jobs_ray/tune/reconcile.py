@@ -11,7 +11,8 @@ in their result files.
     a trial waiting that we know as failed        lets it go on (`resume_errored`)
     reports that we have not seen                 records them
     a trial ended that we think is running        ends it
-    a trial waiting that has trained enough       ends it: it keeps its final, and is stopped when Ray trains it again
+    a trial waiting that has trained enough       ends it: it keeps its final
+    a trial waiting that has ended for us         stops it at its next report, which is charged
 """
 
 from __future__ import annotations
@@ -57,15 +58,16 @@ def with_ray(session: Session, trials: Sequence[Any], *, full: bool, scheduled: 
         new = trial_id not in known
         if new and not _adopt(session, trial, full, starts_anew):
             continue
-        if trial_id not in session.live:
-            continue
-        if trial_id not in failed:  # of those, all was seen
+        if trial_id in session.live and trial_id not in failed:  # of those, all was seen
             for result in _unseen(session, trial_id, history.of_trial(trial)):
                 session.record(trial_id, result)
         end_if_ended(session, trial)
         if scheduled and trial_id in session.live and _trained_enough(session, trial_id):
             session.end(trial_id, error=False)
-        if trial_id in session.live and (new or trial_id in failed):
+        if trial_id not in session.live:
+            if not trial.is_finished():
+                session.anyway.setdefault(trial_id, None)
+        elif new or trial_id in failed:
             _within_budget(session, trial)
 
 

@@ -59,8 +59,10 @@ class Session:
         self._stopped: set[str] = set()  # told to stop, and not ended yet
         self._latest: tuple[tuple[Any, ...], Decision] | None = None  # the report recorded last, and its answer
         self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark_of`
-        # node and process of each trial's last report; None: of a driver that is gone
+        # node and process of each live trial's last report; None: of a driver that is gone
         self._workers: dict[str, tuple[Any, Any] | None] = {}
+        # ended trials that Ray's older snapshot trains again, and the mark of the last report, which was charged
+        self.anyway: dict[str, tuple[Any, ...] | None] = {}
 
     # ---- trials
 
@@ -77,8 +79,7 @@ class Session:
                 return None
         self.adopt(trial_id, suggestion)
         config = self.space.ray_config(suggestion.config)
-        settings = self.settings
-        if settings.steps_key is not None:
+        if (settings := self.settings).steps_key is not None:
             steps = suggestion.steps if suggestion.steps is not None else settings.max_t
             assert steps is not None  # Settings: steps_key needs max_t
             if settings.time_attr == TRAINING_ITERATION:
@@ -179,7 +180,10 @@ class Session:
         return bool(self._went_on[trial_id] == result.get(self.settings.time_attr))
 
     def _restarted(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Whether this is the first report of another process than the trial's last one."""
+        """Whether this is the first report of another process than the trial's last one; once ended, of any report."""
+        if trial_id in self.anyway:  # the scheduler brings it, and then others once more
+            before, self.anyway[trial_id] = self.anyway[trial_id], mark_of(result)
+            return before != self.anyway[trial_id]
         if trial_id not in self.live or result.get("pid") is None:
             return False
         worker = (result.get("node_ip"), result["pid"])

@@ -138,18 +138,6 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
                 copy.unlink()
 
 
-def _stopped_at_once(rows: dict[str, dict[str, Any]], folder: Path) -> int:
-    """Trials that have trained enough and that Ray runs again after a restore: stopped at their first report, which is
-    not charged (see jobs_ray/tune/reconcile.py). One for each trial that has not failed, that lacks a charge, and whose
-    last process trained a single step and was not its first."""
-    lines = [line for line in steps(folder) if rows.get(line[0], {}).get("status") in ("stopped", "completed")]
-    trained, runs = Counter(trial for trial, _, _ in lines), Counter((trial, pid) for trial, _, pid in lines)
-    first = {trial: pid for trial, _, pid in reversed(lines)}
-    last = {trial: pid for trial, _, pid in lines}
-    again = [trial for trial, pid in last.items() if pid != first[trial] and runs[trial, pid] == 1]
-    return sum(trained[trial] > rows[trial]["charged"] * MAX_T + 1e-6 for trial in again)
-
-
 def judge(schedule: Schedule, course: Course, folder: Path) -> list[str]:
     """What is wrong with the finished experiment."""
     faults = list(course.faults)
@@ -174,7 +162,7 @@ def judge(schedule: Schedule, course: Course, folder: Path) -> list[str]:
     # a process that reports the same t again is not charged: it may well report many times an epoch
     each = Counter(line for line in steps(folder) if line[0] in rows)
     same = sum(number - 1 for number in each.values())
-    if not -1e-6 <= heard - spent <= course.lost + same + _stopped_at_once(rows, folder) + 1e-6:
+    if not -1e-6 <= heard - spent <= course.lost + same + 1e-6:
         charged = {i: (row["charged"] * MAX_T, trained[i], row["status"]) for i, row in rows.items()}
         wrong = {i: c for i, c in charged.items() if abs(c[0] - c[1]) > 1e-6}
         faults.append(f"{heard} steps trained, {spent:g} charged, {course.lost} may be unheard: {wrong}")

@@ -58,6 +58,13 @@ class Shadow:
             self.steps += t - last
         self.times.append(t)
 
+    def again(self, t: float) -> None:
+        """A new process has trained it, though it had ended."""
+        times = self.source if t <= self.start and self.source else (self.start, *self.times)
+        trained = t - max([0.0, *(s for s in times if s < t)])
+        self.steps += trained
+        self.excess += trained
+
 
 class Driver:
     """Carries out operations and checks what must hold after each."""
@@ -138,6 +145,16 @@ class Driver:
         if name := self.pick(n):
             self.optimizer.report(name, [0.0, -1.0, math.nan, math.inf][n % 4], 1.0)
         assert self.optimizer.state_dict() == before
+
+    def run_again(self, n: int) -> None:
+        """Ray trains a trial that has ended: charged, and nothing else."""
+        if ended := [name for name, shadow in self.shadows.items() if shadow.ended]:
+            name, t = ended[n % len(ended)], (n % 29 + 1) * self.unit() / 25.0
+            before = self.optimizer.trials[name]
+            assert self.optimizer.report(name, t, value_of(n), restarted=True) is Decision.STOP
+            self.shadows[name].again(t)
+            now = self.optimizer.trials[name]
+            assert (now.curve, now.status, now.final) == (before.curve, before.status, before.final)
 
     def error(self, n: int) -> None:
         if name := self.pick(n):
@@ -304,7 +321,7 @@ def value_of(n: int) -> float:
 
 
 KINDS = ["ask_and_run"] * 8 + ["ask"] * 6 + ["advance"] * 6 + ["note_checkpoint"] * 2 + [
-    "nan", "duplicate", "restart", "jump", "stray", "error", "tell", "forget", "observe", "reload", "look",
+    "nan", "duplicate", "restart", "jump", "stray", "run_again", "error", "tell", "forget", "observe", "reload", "look",
 ]  # fmt: skip
 
 

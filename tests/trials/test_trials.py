@@ -162,6 +162,17 @@ def test_a_resumed_trial_that_falls_back_before_its_start_keeps_what_it_trained_
     assert resumed.steps == 4.0
 
 
+@pytest.mark.parametrize(("t", "steps"), [(1.0, 4.0), (2.0, 4.0), (3.0, 4.0), (5.0, 5.0)])
+def test_an_ended_trial_that_is_trained_again_is_charged_and_stays_what_it_was(t: float, steps: float) -> None:
+    """1, 2, 3 trained; a new process went on from the report before `t`."""
+    done = dataclasses.replace(reported(trial(), 1.0, 2.0, 3.0, value=7.0), status=TrialStatus.COMPLETED)
+    again = done.trained_again(t)
+    assert again.steps == steps
+    assert dataclasses.replace(again, wasted=0.0) == done
+    resumed = trial(curve=SHORT, start=2.0, promotes="short").report(3.0, 3.5, SHORT)
+    assert resumed.trained_again(1.0, SHORT).steps == 2.0  # from nothing: the short run's first step once more
+
+
 def test_only_a_completed_trial_has_a_final() -> None:
     done = reported(trial(), 1.0, 2.0, value=7.0)
     assert done.final is None
@@ -196,8 +207,10 @@ def test_a_table_adds_up_what_the_ledger_walks() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(["put", "report", "complete", "stop", "forget", "copy", "restore"]), max_size=60),
-       st.integers(0, 2**32 - 1))  # fmt: skip
+@given(
+    st.lists(st.sampled_from(["put", "report", "complete", "stop", "again", "forget", "copy", "restore"]), max_size=60),
+    st.integers(0, 2**32 - 1),
+)
 def test_of_many_trials_the_first_the_newest_the_running_and_the_full_runs_are_recalled(
     ops: list[str], seed: int
 ) -> None:
@@ -205,6 +218,11 @@ def test_of_many_trials_the_first_the_newest_the_running_and_the_full_runs_are_r
     table, count = TrialTable(), 0
     for op in ops:
         running = [t for t in table.values() if t.running]
+        ended = [t for t in table.values() if not t.running]
+        if op == "again":
+            if ended:
+                table.charge(rng.choice(ended).trained_again(1.0 + rng.randrange(3), cost=rng.choice([None, 2.0])))
+            continue
         if op == "put" or not running:
             table.put(trial(trial_id=f"t{count}", promotes=rng.choice([None, None, "t0"])))
             count += 1
@@ -229,6 +247,9 @@ def test_of_many_trials_the_first_the_newest_the_running_and_the_full_runs_are_r
     assert recalled == [
         t for i, t in enumerate(rows) if i < 3 or i >= len(rows) - 3 or t.running or t.promotes or t.final is not None
     ]
+    anew = TrialTable(rows)
+    assert table.spent(4.0) == pytest.approx(anew.spent(4.0))
+    assert table.costs() == pytest.approx(anew.costs())
 
 
 # -- long curves ------------------------------------------------------------------------------------------------------

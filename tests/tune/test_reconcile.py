@@ -123,7 +123,7 @@ def test_a_trial_that_ended_after_the_state_was_saved_is_charged_once(
     assert late.report()["budget"] == unbroken.report()["budget"]
 
 
-def test_a_full_run_that_ray_trains_again_keeps_its_final(
+def test_a_full_run_that_ray_trains_again_keeps_its_final_and_is_charged(
     run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
 ) -> None:
     """Ray's snapshot is older than the last reports of a trial, which its result file has."""
@@ -134,9 +134,30 @@ def test_a_full_run_that_ray_trains_again_keeps_its_final(
     late.see(trials[: number + 1])
     assert rows(late) == rows(unbroken)[: number + 1]
     again = {"training_iteration": 1, "loss": 9.0, "pid": 1, "node_ip": "a", "iterations_since_restore": 1}
-    assert late.record(trials[number].trial_id, again).value == "stop"
-    late.on_trial_complete(trials[number].trial_id, again)
-    assert rows(late) == rows(unbroken)[: number + 1]
+    name = trials[number].trial_id
+    for result in (again, again, again | {"training_iteration": 2, "iterations_since_restore": 2}):
+        assert late.record(name, result).value == "stop"
+    late.on_trial_complete(name, again | {"training_iteration": 2, "iterations_since_restore": 2})
+    *others, now = rows(late)
+    assert others == rows(unbroken)[:number]
+    *same, charged = rows(unbroken)[number]
+    assert now == (*same, charged + 2.0 / STEPS)
+    assert late.report()["budget"]["spent"] == pytest.approx(sum(row[-1] for row in rows(late)))
+
+
+def test_a_trial_that_had_ended_when_the_state_was_saved_is_charged_when_ray_trains_it_again(
+    run: tuple[JoBSSearcher, list[Any], Path], restored: Callable[[Path], JoBSSearcher]
+) -> None:
+    """The state is newer than Ray's snapshot."""
+    _, trials, folder = run
+    late = restored(folder / "state5")
+    trials[4].set_status(Trial.PENDING)
+    before = rows(late)
+    late.see(trials[:5])
+    again = {"training_iteration": 1, "loss": 9.0, "pid": 1, "node_ip": "a", "iterations_since_restore": 1}
+    assert late.record(trials[4].trial_id, again).value == "stop"
+    *same, charged = before[4]
+    assert rows(late) == [*before[:4], (*same, charged + 1.0 / STEPS)]
 
 
 def test_a_trial_that_ray_never_saw_is_forgotten_and_suggested_again(
