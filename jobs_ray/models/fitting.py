@@ -33,10 +33,12 @@ _MAX_FITS = 16
 
 
 class ShortRuns(NamedTuple):
-    """Median length of the short runs that have ended, and the value that only a tenth of them did not reach."""
+    """Median length of the short runs that have ended, the value that only a tenth of them did not reach, and whether
+    nearly all of them ended higher than they began."""
 
     t: float
     worst: float
+    gain: bool
 
 
 @dataclass
@@ -147,12 +149,17 @@ def fit_models(
     cache: ModelCache,
     hooks: Hooks,
 ) -> FittedModels:
-    """Everything that the trials say, with running trials that have no report yet as pending points."""
+    """Everything that the trials say, with running trials that have no report yet as pending points.
+
+    A promotion that fell back behind its own short run, and was stopped, is as bad as one that failed.
+    """
     promoted = {t.promotes for t in trials if t.promotes and t.curve.value}
     seen = [t for t in trials if t.trial_id not in promoted]
     finals = [t for t in seen if t.final is not None]
-    partial = [t for t in seen if t.final is None and t.curve.value and not t.curve.ends_failed]
+    diverged = _fell_back(trials)
+    partial = [t for t in seen if t.final is None and t.curve.value and not t.curve.ends_failed and t not in diverged]
     failed = [t for t in seen if t.status is TrialStatus.FAILED and (not t.curve.value or t.curve.ends_failed)]
+    failed += diverged
     fitted = fit_predictor(space, trials, predictor, max_t, cache)
     if fitted is not None:
         values = predict(space, partial, fitted, cache)
@@ -181,6 +188,13 @@ def fit_models(
     except HookError as error:
         hooks.complain(error)
         return models
+
+
+def _fell_back(trials: Sequence[Trial]) -> list[Trial]:
+    """Promotions that were stopped, below what their short runs had reached."""
+    reached = {t.trial_id: t.curve.value[-1] for t in trials if t.promotes is None and t.curve.value}
+    stopped = [t for t in trials if t.promotes in reached and t.status is TrialStatus.STOPPED and t.curve.value]
+    return [t for t in stopped if t.curve.value[-1] < reached[str(t.promotes)]]
 
 
 def _with_surrogate(

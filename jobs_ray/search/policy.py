@@ -23,6 +23,7 @@ from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
 _OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
 _SHORT_RUNS, _WORST = 8, 0.1  # a promotion that is worse than this share of at least so many short runs has diverged
+_GAIN = 0.9  # where more short runs than this end higher than they began, a run that falls back has diverged
 _BLIND = 8  # short runs before any cost is known: together they cost about one full run
 _HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
 
@@ -201,19 +202,23 @@ def observed(trial: Trial, reports: Sequence[tuple[float, float | None]], *, com
 
 
 def _diverges(trial: Trial, trials: TrialTable, cache: ModelCache) -> bool:
-    """Whether a promotion is now worse than nearly all short runs were when they ended, though it has trained more than
-    twice as long: the rest is spent elsewhere.
+    """Whether a promotion is now worse than nearly all short runs were when they ended, or than itself was then, though
+    it has trained more than twice as long: the rest is spent elsewhere.
 
-    Twice in a row, and denoised, since a plateau at chance level is no divergence.
+    Twice in a row, and denoised, since a plateau at chance level is no divergence. The second for metrics that training
+    improves from the first reports on, such as losses; half the runs of an accuracy of a hundred questions fall back.
     """
     if not (trial.promotes or trial.phase is Phase.CONFIRM):
         return False
     usual = _usual(trials, cache)
     if usual is None:
         return False
-    values = cache.denoiser.fitted.apply(trial.curve).value[-2:]
-    before = trial.curve.t[-2] if len(values) == 2 else 0.0
-    return before >= 2.0 * usual.t and max(values) < usual.worst
+    curve = cache.denoiser.fitted.apply(trial.curve)
+    if len(curve.value) < 2 or curve.t[-2] < 2.0 * usual.t:
+        return False
+    noise = 2.0 * math.sqrt(cache.denoiser.fitted.variance(len(curve.value)))
+    own = curve.at(usual.t) - noise if usual.gain else -math.inf
+    return max(curve.value[-2:]) < max(usual.worst, own)
 
 
 def _usual(trials: TrialTable, cache: ModelCache) -> ShortRuns | None:
@@ -227,6 +232,7 @@ def _usual(trials: TrialTable, cache: ModelCache) -> ShortRuns | None:
         cache.short_runs[key] = None if len(short) < _SHORT_RUNS else ShortRuns(
             float(np.median([curve.last_t for curve in short])),
             float(np.quantile([curve.value[-1] for curve in short], _WORST)),
+            float(np.mean([curve.value[-1] > curve.value[0] for curve in short])) > _GAIN,
         )  # fmt: skip
     return cache.short_runs[key]
 

@@ -12,7 +12,8 @@ _TAIL = 65536  # bytes of an error file
 
 
 class Failures:
-    """`verdict`: a sentence with the error that the trials have in common, once more of them would only repeat it.
+    """`verdict`: a sentence with the error that the trials have in common, once more of them would only repeat it;
+    withdrawn when one that was in flight ends in order.
 
     `any_good`: a trial has ended in order, so the configurations are to blame, and the search learns which.
     """
@@ -27,6 +28,7 @@ class Failures:
         self.any_good = self.any_good or not failed
         if self.any_good or why is None:
             self._kind, self._count = "", 0
+            self.verdict = None if self.any_good else self.verdict
             return
         kind = re.sub(r"\S*\d\S*", "#", why)  # ids, addresses and values differ
         self._count = self._count + 1 if kind == self._kind else 1

@@ -163,8 +163,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             self._run = run_context.searcher_joins(self)
         session = self.session
         if session.failures.verdict is not None:
-            logger.error("the search ends: %s", session.failures.verdict)
-            return str(Searcher.FINISHED)
+            if not session.live:  # else one of them may end in order, and FINISHED is for good
+                logger.error("the search ends: %s", session.failures.verdict)
+            return None if session.live else str(Searcher.FINISHED)
         propose, spare = self._proposer.next, self._spare()
         if session.live and not self._capacity.free(len(session.live), self._limit, self._trials):
             if spare:

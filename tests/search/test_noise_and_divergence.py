@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from core_runs import make, search, train
 
-from jobs_ray import FINISHED, Decision, JoBSOptimizer, Mixture, Phase, Real
+from jobs_ray import FINISHED, Decision, JoBSOptimizer, Mixture, Phase, Real, Suggestion
+from jobs_ray.models.fitting import ModelCache, fit_models
 from jobs_ray.search.budget import allocate, confirm_share
 from jobs_ray.trials import TrialStatus
 
@@ -83,6 +84,52 @@ def test_a_promotion_that_diverges_is_stopped_and_another_one_is_owed() -> None:
     assert optimizer.budget.spent <= 10.0 + 1e-9
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_promotion_that_falls_back_behind_its_own_short_run_is_stopped_at_once(seed: int) -> None:
+    """Long before it is worse than the worst; what it did not train confirms another one, also with a small budget."""
+    optimizer = JoBSOptimizer(UNIT, mode="min", max_t=RUN, budget=5.0, seed=seed, resume=True)
+    search(optimizer, curve=slow_divergence, end=RUN)
+    trials = optimizer.trials
+    stopped = [t for t in trials.values() if t.promotes and t.status is TrialStatus.STOPPED]
+    for trial in stopped:
+        short = trials[str(trial.promotes)].curve.value[-1]
+        assert max(trial.curve.value[-2:]) < short
+        assert max(trial.curve.value[-3:]) >= short or trial.curve.t[-3] <= 6.0
+    found = optimizer.recommendation()
+    assert found is not None
+    assert found.confirmed
+    assert stopped or found.config["x"] < 0.75
+
+
+def slow_divergence(config: Mapping[str, Any], t: float) -> float:
+    """The larger x the faster it falls at first; above .6 it climbs, and is still among the better ones at the end."""
+    fall = 2.0 - config["x"] + 0.2 * config["y"] + 0.5 * t**-0.5
+    return float(fall + 0.06 * max(config["x"] - 0.6, 0.0) * max(t - 5.0, 0.0))
+
+
+def test_what_fell_back_is_as_bad_as_what_failed_for_the_surrogate() -> None:
+    optimizer = JoBSOptimizer(UNIT, mode="min", max_t=RUN, budget=20.0, short_t=3, seed=0, resume=True)
+    for i, x in enumerate([0.1, 0.2, 0.3, 0.5, 0.9]):
+        optimizer.accept(f"short{i}", Suggestion({"x": x, "y": 0.5}, Phase.LEARN, 3.0))
+        for t in (1, 2, 3):
+            optimizer.report(f"short{i}", t, 3.0 - x - 0.1 * t)
+        optimizer.tell(f"short{i}")
+    optimizer.accept("promotion", Suggestion({"x": 0.9, "y": 0.5}, Phase.LEARN, RUN, resume_from="short4"))
+    for t in range(4, 10):
+        optimizer.report("promotion", t, 2.0)
+    before = models_of(optimizer).posterior(np.array([optimizer.trials["short4"].x]))[0]
+    optimizer.tell("promotion")
+    models = models_of(optimizer)
+    assert "promotion" not in models.values
+    assert models.posterior(np.array([optimizer.trials["short4"].x]))[0] < before
+    assert models.posterior(np.array([optimizer.trials["short4"].x, optimizer.trials["short3"].x]))[0].argmax() == 1
+
+
+def models_of(optimizer: JoBSOptimizer) -> Any:
+    policy, trials = optimizer._policy, optimizer._trials
+    return fit_models(policy.space, trials.recalled(), policy.predictor, RUN, ModelCache(), policy.hooks)
+
+
 def test_one_that_only_falls_more_slowly_than_others_is_not_stopped() -> None:
     optimizer = make(budget=8.0)
     search(optimizer)
@@ -99,10 +146,7 @@ def test_before_the_predictor_stands_a_run_that_got_worse_counts_as_what_it_beca
         {"x": 0.9, "y": 0.5}, [(1, 2.0), (3, 1.5), (10, 5.0), (25, 8.0)], complete=True, trial_id="diverged"
     )
     optimizer.add_observation({"x": 0.92, "y": 0.5}, [(1, 2.0), (3, 1.5)], complete=False, trial_id="neighbour")
-    policy, trials = optimizer._policy, optimizer._trials
-    from jobs_ray.models.fitting import fit_models
-
-    models = fit_models(policy.space, trials.recalled(), policy.predictor, RUN, optimizer._cache, policy.hooks)
+    trials, models = optimizer.trials, models_of(optimizer)
     assert models.values["diverged"][0] == -8.0
     assert models.values["neighbour"][0] == -1.5
     mean, _ = models.posterior(np.array([trials["neighbour"].x, trials["short3"].x]))

@@ -97,6 +97,27 @@ def test_arrays_of_one_element_are_numbers_and_bools_are_not(caplog: pytest.LogC
     assert "the search ends: all trials failed, the last 3 alike: reported 'loss', which is not a number" in caplog.text
 
 
+def test_three_alike_failures_end_the_search_only_when_no_trial_in_flight_ends_in_order() -> None:
+    search = searcher(max_t=12, short_t=3, budget=9)
+    for name in "abcde":
+        assert isinstance(search.suggest(name), dict)
+
+    def fail(name: str) -> None:
+        search.session.end(name, error=True, why="RuntimeError: no such file")
+
+    for name in "abc":
+        fail(name)
+    assert search.session.failures.verdict
+    assert search.suggest("f") is None
+    fail("d")
+    assert search.suggest("f") is None
+    for t in (1, 2, 3):
+        search.on_trial_result("e", {"loss": 1.0, "training_iteration": t})
+    search.on_trial_complete("e", {"loss": 1.0, "training_iteration": 3})
+    assert search.session.failures.verdict is None
+    assert isinstance(search.suggest("f"), dict)
+
+
 def test_the_same_report_twice_counts_once() -> None:
     search = searcher(max_t=4)
     search.suggest("a")
