@@ -25,6 +25,7 @@ from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 _SEQUENCE = 64  # length of the space-filling sequence that starts a search
 _TOO_DEAR = 1e9  # off the score of what the budget has not; a point asked before is better, it costs 1e6
 _NOTHING = 1e-12
+_STREAK = 4  # promotions in a row that diverged, and the next is none like them
 _GOOD = 8  # points known to be good whose neighbourhood is searched
 
 
@@ -91,7 +92,7 @@ class CandidateGenerator:
         largest posterior mean then, which knows of noise and of neighbours that diverged later on. (By expected
         improvement over the finals the least known was promoted.)
         """
-        rivals = [t for t in promotable(self.trials) if affordable(t)]
+        rivals = safest(self.space, self.trials, [t for t in promotable(self.trials) if affordable(t)])
         if not rivals:
             return None
         by_value = max(rivals, key=lambda t: t.curve.value[-1])
@@ -203,6 +204,34 @@ def promotable(trials: Sequence[Trial]) -> list[Trial]:
         and t.curve.value
         and not t.curve.ends_failed
     ]
+
+
+def safest(space: SearchSpace, trials: Sequence[Trial], rivals: list[Trial]) -> list[Trial]:
+    """Of `rivals`, after a promotion that diverged while no run came to its end, or after `_STREAK` in a row: those
+    that do not fall already, and are nearer to a run that came to its end than to one that diverged. If none is: the
+    half farthest from the diverged.
+
+    Where the best is next to what diverges, the best short runs may all diverge, and a small budget be spent on them
+    one after the other, with nothing confirmed. But there the next try is worth its risk: with two in a row (family
+    `diverging`, 10 full runs, 24 pairs) regret was .365 instead of .285, +.080 +- .045; with four no search differed.
+    """
+    finals = [t.x for t in trials if t.final is not None]
+    diverged = [t.x for t in trials if t.promotes and not t.running and t.final is None]
+    ended = [t.final is not None for t in trials if t.promotes and not t.running]
+    streak = next((i for i, well in enumerate(reversed(ended)) if well), len(ended))
+    if not rivals or streak < (_STREAK if finals else 1):
+        return rivals
+    rivals = [t for t in rivals if t.curve.value[-1] >= max(t.curve.value[-2:])] or rivals
+    here = space.features(np.array([t.x for t in rivals]))
+    margin = _distance(here, space.features(np.array(diverged)))
+    if finals and (nearer := margin > _distance(here, space.features(np.array(finals)))).any():
+        return [t for t, near in zip(rivals, nearer, strict=True) if near]
+    return [t for t, far in zip(rivals, margin >= np.median(margin), strict=True) if far]
+
+
+def _distance(X: Array, others: Array) -> Array:
+    """Of each row of `n x f` to the nearest of `m x f`."""
+    return np.asarray(np.linalg.norm(X[:, None] - others[None], axis=-1).min(axis=1))
 
 
 def promoted_by(trials: TrialTable, x: tuple[float, ...], phase: Phase) -> str | None:

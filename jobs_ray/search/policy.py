@@ -14,7 +14,7 @@ from jobs_ray.models.fitting import ModelCache, ShortRuns, fit_models, fit_predi
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Predictor
 from jobs_ray.search.budget import Budget, ledger
-from jobs_ray.search.generator import Action, CandidateGenerator, promotable
+from jobs_ray.search.generator import Action, CandidateGenerator, promotable, safest
 from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left
 from jobs_ray.search.settings import FINISHED, Settings, _Finished
 from jobs_ray.space import Array, SearchSpace
@@ -174,7 +174,8 @@ class Policy:
         models = fit_models(self.space, rows, self.predictor, horizon(settings, trials), cache, self.hooks)
         if not models.values:
             return None
-        name = max(models.values, key=lambda trial_id: models.values[trial_id][0])
+        known = safest(self.space, rows, [t for t in rows if t.trial_id in models.values])
+        name = max((t.trial_id for t in known), key=lambda trial_id: models.values[trial_id][0])
         if fit_predictor(self.space, rows, self.predictor, horizon(settings, trials), cache) is None:
             return trials[name], trials[name].curve.value[-1], None
         return trials[name], *models.values[name]

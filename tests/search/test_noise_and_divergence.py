@@ -12,6 +12,7 @@ from core_runs import make, search, train
 from jobs_ray import FINISHED, Decision, JoBSOptimizer, Mixture, Phase, Real, Suggestion
 from jobs_ray.models.fitting import ModelCache, fit_models
 from jobs_ray.search.budget import allocate, confirm_share
+from jobs_ray.search.generator import safest
 from jobs_ray.trials import TrialStatus
 
 RUN = 25.0
@@ -105,6 +106,41 @@ def slow_divergence(config: Mapping[str, Any], t: float) -> float:
     """The larger x the faster it falls at first; above .6 it climbs, and is still among the better ones at the end."""
     fall = 2.0 - config["x"] + 0.2 * config["y"] + 0.5 * t**-0.5
     return float(fall + 0.06 * max(config["x"] - 0.6, 0.0) * max(t - 5.0, 0.0))
+
+
+def test_while_nothing_is_confirmed_the_next_promotion_is_unlike_what_diverged_and_does_not_fall_already() -> None:
+    optimizer = JoBSOptimizer(UNIT, mode="min", max_t=RUN, budget=20.0, short_t=3, seed=0, resume=True)
+    runs = {
+        0.2: (2.9, 2.8, 2.7),
+        0.4: (2.8, 2.7, 2.6),
+        0.8: (2.2, 2.1, 2.0),
+        0.82: (2.1, 2.0, 1.9),
+        0.1: (2.5, 1.5, 1.6),
+    }
+    for x, values in runs.items():
+        name = f"short at {x}"
+        optimizer.accept(name, Suggestion({"x": x, "y": 0.5}, Phase.LEARN, 3.0))
+        for t, value in enumerate(values, 1):
+            optimizer.report(name, t, value)
+        optimizer.tell(name)
+    trials = list(optimizer.trials.values())
+    assert safest(optimizer.space, trials, trials) == trials
+    optimizer.accept("diverged", Suggestion({"x": 0.82, "y": 0.5}, Phase.LEARN, RUN, resume_from="short at 0.82"))
+    for t in range(4, 10):
+        optimizer.report("diverged", t, 2.0 + t)
+    optimizer.tell("diverged")
+    trials = list(optimizer.trials.values())
+    rivals = [t for t in trials if t.trial_id.startswith("short") and t.trial_id != "short at 0.82"]
+    assert [t.trial_id for t in safest(optimizer.space, trials, rivals)] == ["short at 0.2", "short at 0.4"]
+    found = optimizer.recommendation()
+    assert found is not None
+    assert found.trial_id == "short at 0.4"
+    optimizer.accept("full", Suggestion({"x": 0.3, "y": 0.5}, Phase.LEARN, RUN))
+    for t in range(1, 26):
+        optimizer.report("full", t, 3.0 - 0.02 * t)
+    optimizer.tell("full")
+    trials = list(optimizer.trials.values())
+    assert safest(optimizer.space, trials, rivals) == rivals  # expected improvement decides
 
 
 def test_what_fell_back_is_as_bad_as_what_failed_for_the_surrogate() -> None:
