@@ -20,6 +20,7 @@ percentile and longest, in ms. A trial reports once a simulated minute, 1 % of t
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import tempfile
 import time
@@ -85,7 +86,7 @@ class Times:
 
 def run(trials: int, in_flight: int, reports: int, saves: int, seed: int, limit_s: float) -> dict[str, Any]:
     """One row of the table. After `limit_s` of real time no more trials are asked for."""
-    import_models()
+    import_models()  # what it takes is no cost of the first call
     times, before = Times(), memory_mib()
     searcher = JoBSSearcher(max_t=reports, seed=seed)
     controller = Controller(
@@ -154,8 +155,13 @@ def main() -> None:
     parser.add_argument("--saves", type=int, default=40)
     parser.add_argument("--limit-s", type=float, default=float("inf"), help="of real time a row, then no more trials")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--freeze", action="store_true", help="imported objects are no garbage to look at: gc.freeze()")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     args = parser.parse_args()
+    import_models()
+    if args.freeze:
+        gc.collect()
+        gc.freeze()
     heads = " ".join(f"{name + ' ms':>20}" for name in COLUMNS)
     print(f"trials at once /run {heads} restore  MiB on  MiB in    busy   idle growth  lost", flush=True)
     rows = []
