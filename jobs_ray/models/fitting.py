@@ -156,10 +156,11 @@ def fit_models(
     promoted = {t.promotes for t in trials if t.promotes and t.curve.value}
     seen = [t for t in trials if t.trial_id not in promoted]
     finals = [t for t in seen if t.final is not None]
-    diverged = _fell_back(trials)
-    partial = [t for t in seen if t.final is None and t.curve.value and not t.curve.ends_failed and t not in diverged]
-    failed = [t for t in seen if t.status is TrialStatus.FAILED and (not t.curve.value or t.curve.ends_failed)]
-    failed += diverged
+    back = fell_back(trials)
+    going = [t for t in seen if t.trial_id not in back]
+    partial = [t for t in going if t.final is None and t.curve.value and not t.curve.ends_failed]
+    failed = [t for t in going if t.status is TrialStatus.FAILED and (not t.curve.value or t.curve.ends_failed)]
+    failed += back.values()
     fitted = fit_predictor(space, trials, predictor, max_t, cache)
     if fitted is not None:
         values = predict(space, partial, fitted, cache)
@@ -190,11 +191,11 @@ def fit_models(
         return models
 
 
-def _fell_back(trials: Sequence[Trial]) -> list[Trial]:
-    """Promotions that were stopped, below what their short runs had reached."""
+def fell_back(trials: Sequence[Trial]) -> dict[str, Trial]:
+    """Promotions by id that were stopped, below what their short runs had reached."""
     reached = {t.trial_id: t.curve.value[-1] for t in trials if t.promotes is None and t.curve.value}
     stopped = [t for t in trials if t.promotes in reached and t.status is TrialStatus.STOPPED and t.curve.value]
-    return [t for t in stopped if t.curve.value[-1] < reached[str(t.promotes)]]
+    return {t.trial_id: t for t in stopped if t.curve.value[-1] < reached[str(t.promotes)]}
 
 
 def _with_surrogate(
