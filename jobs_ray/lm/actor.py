@@ -19,7 +19,7 @@ from ray import tune
 
 from jobs_ray.cluster import has_gpus
 from jobs_ray.lm.errors import TrainingError
-from jobs_ray.lm.process import own_process
+from jobs_ray.lm.process import give_back_memory, own_process
 from jobs_ray.lm.session import Session
 from jobs_ray.lm.task import Task
 
@@ -152,6 +152,7 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
         if self._steps is not None:
             self._steps.close()
             self._steps = None
+            give_back_memory()
         self._restore = None
         for name in ("kept", "run", "restored"):
             shutil.rmtree(self._scratch / name, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from typing import Any
 
 # of glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -32,9 +33,20 @@ def keep_freed_memory() -> bool:
     What it keeps is the peak, which the next step needs anyway. Nothing is done where the user has set glibc's own
     variables, or where there is no glibc.
     """
-    if sys.platform != "linux" or any(name in os.environ for name in _THEIRS):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    mallopt = _of_glibc("mallopt")
     if mallopt is None:
         return False
     return bool(mallopt(_M_TRIM_THRESHOLD, _NEVER)) and bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST))
+
+
+def give_back_memory() -> None:
+    """What was kept, once a trial has ended: the next one in this process starts with what the first one had."""
+    if (malloc_trim := _of_glibc("malloc_trim")) is not None:
+        malloc_trim(0)
+
+
+def _of_glibc(name: str) -> Any:
+    """A function of glibc's malloc; None without glibc (musl has none), or where the user has set its variables."""
+    if sys.platform != "linux" or any(variable in os.environ for variable in _THEIRS):
+        return None
+    return getattr(ctypes.CDLL(None), name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +65,19 @@ def test_an_actor_holds_one_model_whether_trials_end_or_are_stopped(
     actor.stop()
     assert alive == [0] * 5
     assert not any(ref() for ref in models)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_five_trials_in_one_actor_hold_no_more_memory_than_the_first(make_task: Callable[..., Task]) -> None:
+    actor = actor_trainable(make_task(max_steps=6), {"CPU": 1.0})({})
+    held = []
+    for trial in range(5):
+        while not actor.train().get("done"):
+            pass
+        assert actor.reset({"lr": 1e-3 * (trial + 1)})
+        held.append(int(Path("/proc/self/statm").read_text().split()[1]))
+    actor.stop()
+    assert max(held[1:]) <= 1.05 * held[0]
 
 
 def test_a_failed_trial_leaves_no_model(make_task: Callable[..., Task], no_collector: None) -> None:

@@ -8,6 +8,23 @@ import sys
 
 import pytest
 
+GIVE_BACK = """
+from pathlib import Path
+import torch
+from jobs_ray.lm.process import give_back_memory, keep_freed_memory
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+keep_freed_memory()
+before = held()
+kept = [torch.ones(1 << 20) for _ in range(16)]
+del kept
+after = held()
+give_back_memory()
+print(after - before, held() - before)
+"""
+
 COUNT = """
 import resource, sys
 import torch
@@ -28,18 +45,28 @@ print(told, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 10)
 """
 
 
-def faults(*arguments: str, **environment: str) -> tuple[str, int]:
-    """(what `keep_freed_memory` answered, page faults a step)"""
+def run(code: str, *arguments: str, **environment: str) -> str:
     known = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    out = subprocess.run(
-        [sys.executable, "-c", COUNT, *arguments],
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
         env=known | {"OMP_NUM_THREADS": "1"} | environment,
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    told, count = out.split()
+
+
+def faults(*arguments: str, **environment: str) -> tuple[str, int]:
+    """(what `keep_freed_memory` answered, page faults a step)"""
+    told, count = run(COUNT, *arguments, **environment).split()
     return told, int(count)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="about glibc's malloc")
+def test_what_a_trial_has_freed_is_given_back_at_its_end() -> None:
+    kept, given_back = (float(number) for number in run(GIVE_BACK).split())
+    assert kept > 50.0  # MB, of 64
+    assert given_back < 10.0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="about glibc's malloc")
