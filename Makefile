@@ -19,10 +19,10 @@ test: $(STAMP)
 # A test of a real cluster may lose to a busy machine once (a process killed late, a heartbeat missed): those of tests/tune
 # and tests/lm are tried twice. The others have one try.
 test-tune: $(STAMP)
-	$(PYTEST) --reruns 1 -m "not slow" tests/tune
+	$(PYTEST) --reruns 1 -rR -m "not slow" tests/tune
 
 test-lm: $(STAMP)
-	$(PYTEST) --reruns 1 -m "not slow" tests/lm
+	$(PYTEST) --reruns 1 -rR -m "not slow" tests/lm
 
 test-search: $(STAMP)
 	$(PYTEST) -m "not slow" tests/search tests/models
@@ -37,10 +37,10 @@ test-all: $(STAMP)
 		OLDEST="tests/tune/test_fit.py tests/tune/test_resume.py"
 
 test-slow: $(STAMP)
-	$(PYTEST) --reruns 1 -m slow --ignore=tests/lm tests
+	$(PYTEST) --reruns 1 -rR -m slow --ignore=tests/lm tests
 
 test-slow-lm: $(STAMP)
-	$(PYTEST) --reruns 1 -m slow tests/lm
+	$(PYTEST) --reruns 1 -rR -m slow tests/lm
 
 # What only a machine with NVIDIA GPUs can tell; elsewhere every test is skipped, and says why.
 gpu: $(STAMP)
@@ -50,7 +50,7 @@ gpu: $(STAMP)
 OLDEST := tests/tune
 test-oldest-ray: $(STAMP)
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target .ray-oldest ray==2.51.2
-	PYTHONPATH=$(CURDIR)/.ray-oldest $(PYTEST) --reruns 1 -m "not slow" $(OLDEST) -W ignore::FutureWarning \
+	PYTHONPATH=$(CURDIR)/.ray-oldest $(PYTEST) --reruns 1 -rR -m "not slow" $(OLDEST) -W ignore::FutureWarning \
 		-W ignore::DeprecationWarning -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 
 # 5,000 trials in one experiment.
