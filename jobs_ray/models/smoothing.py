@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jobs_ray.space import Array
 from jobs_ray.trials import LearningCurve, Trial
@@ -68,8 +69,8 @@ def fit_smoothing(curves: Sequence[LearningCurve]) -> Smoothing:
     """From all curves together, for each length from the second half of it: an accuracy that rises from one plateau to
     another wants long averages at both ends and short ones between. None with fewer than 3 curves of three reports."""
     curves = [curve for curve in curves if len(curve.value) >= 3]
-    if len(curves) < _LEAST_CURVES or max(len(curve.value) for curve in curves) > MAX_REPORTS // 2:
-        return Smoothing()  # a curve that was thinned has no i-th report
+    if len(curves) < _LEAST_CURVES or any(c.thinned or len(c.value) > MAX_REPORTS // 2 for c in curves):
+        return Smoothing()  # a curve that was thinned has no i-th report, and others of such runs will be
     Y, drift = _without_drift(curves)
     m = Y.shape[1]
     if m < 3:
@@ -96,7 +97,7 @@ def _without_drift(curves: Sequence[LearningCurve]) -> tuple[Array, Array]:
         row[: len(curve.value)] = curve.value
     steps = np.diff(Y, axis=1)
     known = int((np.isfinite(steps).sum(axis=0) >= _LEAST_CURVES).sum())
-    low, high = np.nanpercentile(steps[:, :known], [25, 75], axis=0)
+    low, high = _quartiles(steps[:, :known])
     fence = 1.5 * (high - low)
     drift = np.concatenate([[0.0], np.cumsum(np.nanmean(np.clip(steps[:, :known], low - fence, high + fence), axis=0))])
     return Y[:, : known + 1] - drift, drift
@@ -104,8 +105,24 @@ def _without_drift(curves: Sequence[LearningCurve]) -> tuple[Array, Array]:
 
 def _variance_between(Y: Array) -> float:
     """Variance between the runs, of an outlier's size no matter: the median over the reports."""
-    low, high = np.nanpercentile(Y, [25, 75], axis=0)
+    low, high = _quartiles(Y)
     return float(np.median(((high - low) / 1.35) ** 2))
+
+
+def _quartiles(Y: Array) -> tuple[Array, Array]:
+    """The first and third of each column of `n x m`, as np.nanpercentile gives them, which goes column by column: it
+    took 8 of the 60 ms of a suggestion."""
+    ordered, n = np.sort(Y, axis=0), np.isfinite(Y).sum(axis=0)  # NaN last
+    columns = np.arange(Y.shape[1])
+    low, high = (_between(ordered, columns, share * (n - 1)) for share in (0.25, 0.75))
+    return low, high
+
+
+def _between(ordered: Array, columns: NDArray[np.int_], position: Array) -> Array:
+    below = np.floor(position).astype(int)
+    first, second = ordered[below, columns], ordered[np.ceil(position).astype(int), columns]
+    part = position - below
+    return np.asarray(np.where(part < 0.5, first + (second - first) * part, second - (second - first) * (1.0 - part)))
 
 
 def _squares(steps: Array) -> Array:
@@ -143,7 +160,7 @@ class Denoiser:
 
     def __call__(self, trials: Sequence[Trial], *, fit: bool = True) -> list[Trial]:
         """`trials` with their curves averaged; `fit=False`: as fitted last."""
-        key = sum(len(t.curve.value) + 1 for t in trials)
+        key = sum(len(t.curve.value) + 1 for t in trials if t.curve.value)
         if fit and key != self._key:
             promoted = {t.promotes for t in trials if t.promotes and t.curve.value}
             self.fitted = fit_smoothing([t.curve for t in trials if t.trial_id not in promoted])

@@ -20,11 +20,15 @@ _AN_OCTAVE = 16  # reports kept
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Increasing `(t, value)` pairs, and the times `failed_at` whose value was NaN, infinite or missing."""
+    """Increasing `(t, value)` pairs, and the times `failed_at` whose value was NaN, infinite or missing.
+
+    thinned: there were more.
+    """
 
     t: tuple[float, ...] = ()
     value: tuple[float, ...] = ()
     failed_at: tuple[float, ...] = ()
+    thinned: bool = False
 
     def __post_init__(self) -> None:
         if len(self.t) != len(self.value):
@@ -49,10 +53,10 @@ class LearningCurve:
         kept, failed = bisect_left(self.t, t), bisect_left(self.failed_at, t)
         times, values, failures = self.t[:kept], self.value[:kept], self.failed_at[:failed]
         if value is None:
-            return LearningCurve(times, values, (*failures, t))
-        return LearningCurve((*times, t), (*values, value), failures)._thinned()
+            return LearningCurve(times, values, (*failures, t), self.thinned)
+        return LearningCurve((*times, t), (*values, value), failures, self.thinned)._without_some()
 
-    def _thinned(self) -> LearningCurve:
+    def _without_some(self) -> LearningCurve:
         if len(self.t) <= MAX_REPORTS:
             return self
         newest, first, kept, last = len(self.t) - MAX_REPORTS // 4, self.t[0], [], -1
@@ -61,14 +65,14 @@ class LearningCurve:
             if cell > last or i >= newest:
                 kept.append(i)
                 last = cell
-        return LearningCurve(tuple(self.t[i] for i in kept), tuple(self.value[i] for i in kept), self.failed_at)
+        return LearningCurve(tuple(self.t[i] for i in kept), tuple(self.value[i] for i in kept), self.failed_at, True)
 
     def up_to(self, t: float) -> LearningCurve:
         """The prefix of the curve with times <= `t`; the curve itself where that is all of it."""
         kept, failed = bisect_right(self.t, t), bisect_right(self.failed_at, t)
         if kept == len(self.t) and failed == len(self.failed_at):
             return self
-        return LearningCurve(self.t[:kept], self.value[:kept], self.failed_at[:failed])
+        return LearningCurve(self.t[:kept], self.value[:kept], self.failed_at[:failed], self.thinned)
 
     def at(self, t: float) -> float:
         """Value at `t`, linear in log t between reports, constant outside. Raises ValueError when empty."""

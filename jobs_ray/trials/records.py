@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs_ray.space import SearchSpace
 from jobs_ray.space.base import is_number
@@ -12,6 +13,14 @@ from jobs_ray.trials.meter import Meter
 from jobs_ray.trials.state import StateError, unwrap, wrap
 from jobs_ray.trials.table import TrialTable
 from jobs_ray.trials.trials import Phase, Trial, TrialStatus
+
+
+class SavedTrial(NamedTuple):
+    """A trial's JSON text as saved last; its configuration as plain data while it runs, which is half the work."""
+
+    trial: Trial
+    text: str
+    values: dict[str, Any] | None
 
 
 def to_state(
@@ -37,7 +46,7 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, 
             raise StateError(f"the state is of a space with parameters {data['space']}, this one has {names}")
         # states from before these were kept: with max_t set, what had ended was taken to have ended by itself
         own_end = data["settings"].get("max_t") is not None
-        before = {"own_end": own_end, "silent": False, "checkpoint_t": None, "meter": None}
+        before = {"own_end": own_end, "silent": False, "checkpoint_t": None, "meter": None, "thinned": False}
         records = [trial_from_json(space, before | record) for record in data["trials"]]
         trials = TrialTable(records)
         asked = data["asked"]
@@ -53,18 +62,19 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, 
         raise StateError(f"the state is damaged or of another search space: {error!r}") from None
 
 
-def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
-    """One trial; its configuration as `{path: value}` of the active parameters."""
+def trial_to_json(space: SearchSpace, trial: Trial, values: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One trial; its configuration as `{path: value}` of the active parameters: `values`, for who has them."""
     meter = trial.meter
     return {
         "id": trial.trial_id,
-        "values": space.values(trial.config, trial.x),
+        "values": space.values(trial.config, trial.x) if values is None else values,
         "phase": trial.phase.value,
         "grant": trial.grant,
         "status": trial.status.value,
         "t": list(trial.curve.t),
         "value": list(trial.curve.value),
         "failed_at": list(trial.curve.failed_at),
+        "thinned": trial.curve.thinned,
         "start": trial.start,
         "wasted": trial.wasted,
         "promotes": trial.promotes,
@@ -77,9 +87,21 @@ def trial_to_json(space: SearchSpace, trial: Trial) -> dict[str, Any]:
     }
 
 
+def save_trial(space: SearchSpace, trial: Trial, last: SavedTrial | None) -> SavedTrial:
+    """As it was saved last, where nothing has changed."""
+    if last is not None and last.trial is trial:
+        return last
+    # an id may be another trial's since
+    values = last.values if last is not None and last.trial.config is trial.config else None
+    values = space.values(trial.config, trial.x) if values is None else values
+    text = json.dumps(trial_to_json(space, trial, values), allow_nan=False)
+    return SavedTrial(trial, text, values if trial.running else None)
+
+
 def trial_from_json(space: SearchSpace, data: dict[str, Any]) -> Trial:
     """The inverse of `trial_to_json`. Raises KeyError, TypeError or ValueError when `data` does not fit."""
     config = space.build(data["values"])
+    t, value, failed_at = (tuple(map(_finite, data[key])) for key in ("t", "value", "failed_at"))
     return Trial(
         trial_id=str(data["id"]),
         config=config,
@@ -87,7 +109,7 @@ def trial_from_json(space: SearchSpace, data: dict[str, Any]) -> Trial:
         phase=Phase(data["phase"]),
         grant=None if data["grant"] is None else _finite(data["grant"]),
         status=TrialStatus(data["status"]),
-        curve=LearningCurve(*(tuple(map(_finite, data[key])) for key in ("t", "value", "failed_at"))),
+        curve=LearningCurve(t, value, failed_at, bool(data["thinned"])),
         start=_finite(data["start"]),
         wasted=_finite(data["wasted"]),
         promotes=data["promotes"],

@@ -21,18 +21,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
-from jobs_ray.search.optimizer import FINISHED, Suggestion
-from jobs_ray.trials import Phase
+from jobs_ray.tune.computation import NOT_READY, Job, Moment, is_new, is_suggestion
 
 if TYPE_CHECKING:
     from jobs_ray.search.optimizer import JoBSOptimizer
 
 logger = logging.getLogger(__name__)
 
-NOT_READY = object()  # ask again later
+__all__ = ["NOT_READY", "Moment", "Proposer"]
+
 # `suggest` may hold the loop for so long (refilled at half speed while it does not): below the 100 ms that a result may
 # wait, yet enough for most fits. Answering None costs more: with no trial pending, Ray ends actors it could reuse
 _ALLOWANCE_S = 0.06
@@ -41,42 +40,15 @@ _HURRY = 0.1  # part of the time between two suggestions that computing one may 
 _SMOOTHING = 0.2  # of the newest in the running means of both
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What a proposal depends on, as counters: trials handed out, trials ended, and the kind of question."""
-
-    handed_out: int
-    ended: int
-    full: bool
-
-    def knows_all_running(self, now: Moment) -> bool:
-        """Whether trials may have ended between the two moments, but none was handed out."""
-        return (self.handed_out, self.full) == (now.handed_out, now.full)
-
-
-@dataclass
-class _Job:
-    moment: Moment
-    fork: JoBSOptimizer
-    done: threading.Event = field(default_factory=threading.Event)
-    proposal: Any = NOT_READY
-    error: BaseException | None = None
-    seconds: float = 0.0
-    wanted: int = 0  # spare points
-    spare: list[Suggestion] = field(default_factory=list)  # each knows of the proposal and of those before it
-    given: int = 0  # suggestions since; its proposal is mostly the first of them
-    superseded: bool = False
-
-
 class Proposer:
     """One background computation at a time. `cap_s`: after so many seconds the space-filling fallback answers."""
 
     def __init__(self, cap_s: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.cap_s = cap_s
         self._clock = clock
-        self._job: _Job | None = None
+        self._job: Job | None = None
         self._turn = threading.Lock()
-        self._chains: deque[_Job] = deque(maxlen=2)  # the last ones, the newest first: for their spare points
+        self._chains: deque[Job] = deque(maxlen=2)  # the last ones, the newest first: for their spare points
         self._first_asked: float | None = None
         self._stale = 0
         self._allowance = _ALLOWANCE_S
@@ -120,7 +92,7 @@ class Proposer:
             self._job = None
         if result is not NOT_READY:
             self._first_asked, self._stale = None, 0
-        if _is_suggestion(result):
+        if is_suggestion(result):
             for job in self._chains:
                 job.given += 1
             if self._given is not None and moment.ended:  # the first trials are handed out all at once
@@ -154,7 +126,7 @@ class Proposer:
                 logger.error("computing a suggestion failed; a space-filling one is used", exc_info=job.error)
                 return self._fallback(core, moment)
 
-    def _usable(self, job: _Job, moment: Moment, wait: bool) -> bool:
+    def _usable(self, job: Job, moment: Moment, wait: bool) -> bool:
         if job.moment == moment or wait:  # nothing runs: only the very trials known now will do
             return job.moment == moment
         if not job.moment.knows_all_running(moment):
@@ -166,15 +138,15 @@ class Proposer:
             return False
         return True
 
-    def _good_enough(self, job: _Job, moment: Moment) -> bool:
+    def _good_enough(self, job: Job, moment: Moment) -> bool:
         """In a hurry: a suggestion that knows every trial that runs, if not each that has ended since."""
-        return job.moment.knows_all_running(moment) and self.hurried and _is_suggestion(job.proposal)
+        return job.moment.knows_all_running(moment) and self.hurried and is_suggestion(job.proposal)
 
     def _fallback(self, core: JoBSOptimizer, moment: Moment) -> Any:
         self.fallbacks += 1
         return core.propose(full=moment.full, quick=True)
 
-    def _keep(self, job: _Job | None) -> None:
+    def _keep(self, job: Job | None) -> None:
         if job is not None and job.wanted:
             self._chains.appendleft(job)
 
@@ -185,57 +157,18 @@ class Proposer:
         for job in self._chains:
             known = Moment(job.moment.handed_out + job.given, job.moment.ended, job.moment.full)
             chain = [job.proposal, *job.spare]
-            if len(chain) > job.given and _is_new(found := chain[job.given]) and known.knows_all_running(moment):
+            if len(chain) > job.given and is_new(found := chain[job.given]) and known.knows_all_running(moment):
                 now = core.propose(full=moment.full, quick=True)
-                return found if _is_new(now) and (now.phase, now.steps) == (found.phase, found.steps) else NOT_READY
+                return found if is_new(now) and (now.phase, now.steps) == (found.phase, found.steps) else NOT_READY
         return NOT_READY
 
-    def _start(self, core: JoBSOptimizer, moment: Moment, spare: int) -> _Job:
+    def _start(self, core: JoBSOptimizer, moment: Moment, spare: int) -> Job:
         for older in self._chains:
             older.superseded = True
         if self._pace is not None and self._cost:
             spare = min(spare, int(self._pace / self._cost))  # what there is time for
-        job = _Job(moment, core.fork(), wanted=spare)
-        # a daemon: a fit that hangs must not keep the driver from ending
-        threading.Thread(target=_compute, args=(job, self._turn), name="jobs-ray-suggest", daemon=True).start()
-        return job
-
-
-def _is_suggestion(proposal: Any) -> bool:
-    return proposal is not NOT_READY and proposal is not None and proposal is not FINISHED
-
-
-def _is_new(proposal: Any) -> TypeGuard[Suggestion]:
-    """Whether it is a run of a new configuration: no promotion."""
-    return isinstance(proposal, Suggestion) and proposal.resume_from is None and proposal.phase is not Phase.CONFIRM
+        return Job(moment, core.fork(), wanted=spare).start(self._turn)
 
 
 def _running_mean(mean: float | None, newest: float) -> float:
     return newest if mean is None else mean + _SMOOTHING * (newest - mean)
-
-
-def _compute(job: _Job, turn: threading.Lock) -> None:
-    with turn:
-        start = time.perf_counter()
-        try:
-            job.proposal = job.fork.propose(full=job.moment.full)
-        except Exception as error:  # handed to Ray's thread, which logs it and falls back
-            job.error = error
-        finally:
-            job.seconds = time.perf_counter() - start
-            job.done.set()
-    try:
-        _go_on(job, turn)
-    except Exception:
-        logger.warning("no further suggestion could be computed ahead", exc_info=True)
-
-
-def _go_on(job: _Job, turn: threading.Lock) -> None:
-    """Computes the spare points; another job comes first."""
-    fork, newest = job.fork.fork(), job.proposal
-    while len(job.spare) < job.wanted and _is_new(newest) and not job.superseded:
-        with turn:
-            fork.accept(f"spare {len(job.spare)}", newest)
-            newest = fork.propose(full=job.moment.full)
-        if _is_new(newest):
-            job.spare.append(newest)

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from jobs_ray.tune.pulse import mark_of
 
@@ -22,6 +22,9 @@ TRAIN_CHECKPOINT_KEY = "checkpoint_path"  # ray.tune.integration.ray_train.CHECK
 TIMELESS = 25
 """Results without a usable time after which a trial that had none with it is stopped: the first few may be of warming
 up, but nothing can be learned from it, and nothing it trains can be charged."""
+Reading: TypeAlias = tuple[float, float | None]
+"""Absolute time of a report, and its value."""
+
 _RAYS = {
     *("trial_id", "experiment_tag", "date", "timestamp", "done", "pid", "hostname", "node_ip", "timesteps_total"),
     *("time_this_iter_s", "time_total_s", "time_since_restore", "iterations_since_restore", "should_checkpoint"),

@@ -12,18 +12,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
-from jobs_ray.trials import Trial, TrialStatus
+from jobs_ray.trials import TrialStatus
+from jobs_ray.trials.records import SavedTrial
 from jobs_ray.tune import checkpoints
 from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.failures import Failures
 from jobs_ray.tune.pulse import PATIENCE, Pulse, mark_of
-from jobs_ray.tune.result_reader import TIMELESS, TRAINING_ITERATION, Reader, Resume
+from jobs_ray.tune.result_reader import TIMELESS, TRAINING_ITERATION, Reader, Reading, Resume
 from jobs_ray.tune.settings import Replaced, Settings
 from jobs_ray.tune.weights import plain
 
 logger = logging.getLogger(__name__)
-
-Reading = tuple[float, float | None]  # absolute time of a report, and its value
 
 
 class Session:
@@ -52,7 +51,7 @@ class Session:
         self.handed_out = 0
         self.ended = 0
         self.failures = Failures()
-        self.texts: dict[str, tuple[Trial, str]] = {}  # the saved form of each ended trial
+        self.saved: dict[str, SavedTrial] = {}
         self.pulse = Pulse()
         self.train_checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs_ray.trials import StateError, TrialStatus
-from jobs_ray.trials.records import trial_to_json
+from jobs_ray.trials.records import save_trial
 from jobs_ray.tune.codec import from_json, to_json
 from jobs_ray.tune.result_reader import Resume
 from jobs_ray.tune.session import Session
@@ -17,16 +17,13 @@ _TRIALS = "<<trials>>"  # no JSON text of ours holds it by itself: it is looked 
 
 
 def to_text(session: Session) -> str:
-    """JSON, for `from_state`. An ended trial never changes, so its text is made once: of 10,000 it takes seconds."""
-    core, texts = session.core, session.texts
-    pieces = []
+    """JSON, for `from_state`. Of 10,000 trials it takes seconds, and of a thousand that run 70 ms, half of it for the
+    configurations: so only what has changed since the last time is made anew.
+    """
+    core, saved = session.core, session.saved
     for name, trial in core.trials.items():
-        known = texts.get(name)
-        if known is None or known[0] is not trial:
-            known = (trial, json.dumps(trial_to_json(core.space, trial), allow_nan=False))
-            if not trial.running:
-                texts[name] = known
-        pieces.append(known[1])
+        saved[name] = save_trial(core.space, trial, saved.get(name))
+    pieces = [saved[name].text for name in core.trials]
     data = {
         "settings": session.settings.to_json(),
         "metric": session.metric,

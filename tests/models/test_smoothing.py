@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs_ray.models.smoothing import Denoiser, Smoothing, fit_smoothing
+from jobs_ray.models.smoothing import Denoiser, Smoothing, _quartiles, fit_smoothing
 from jobs_ray.trials import LearningCurve, Phase, Trial
 
 TIMES = np.arange(1.0, 26.0)
@@ -138,3 +138,15 @@ def test_as_fitted_nothing_is_fitted() -> None:
     averaged = denoiser([trial(f"t{i}", c) for i, c in enumerate(curves)], fit=False)
     assert denoiser.fitted == before
     assert averaged[7].curve == before.apply(curves[7])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 40), st.integers(1, 30))
+def test_quartiles_are_those_of_numpy_to_the_last_bit(seed: int, n: int, m: int) -> None:
+    rng = np.random.default_rng(seed)
+    Y = np.round(rng.standard_normal((n, m)), int(rng.integers(0, 9)))  # ties, too
+    for row in Y[1:]:
+        row[rng.integers(0, m + 1) :] = np.nan
+    low, high = np.nanpercentile(Y, [25, 75], axis=0)
+    found = _quartiles(Y)
+    np.testing.assert_array_equal(found[0], low)
+    np.testing.assert_array_equal(found[1], high)

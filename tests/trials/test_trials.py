@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
@@ -271,6 +271,8 @@ def test_a_long_curve_keeps_its_shape_in_log_t_and_never_grows_further() -> None
     every=st.sampled_from([1.0, 5.0]),
     goes=st.lists(st.tuples(st.integers(1, 900), st.integers(1, 900)), min_size=1, max_size=4),
 )
+@example(every=1.0, goes=[(214, 20), (900, 190), (1, 11)])
+@example(every=1.0, goes=[(600, 510), (3, 50), (5, 1)])
 def test_what_a_long_trial_is_charged_is_not_thinned(every: float, goes: list[tuple[int, int]]) -> None:
     """It trains `forth` reports, is started anew from the checkpoint `back` reports ago, and so on."""
     trial = Trial("a", {}, (), Phase.SEARCH, None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -273,3 +275,36 @@ def test_a_computation_ahead_that_fails_takes_nothing_away(caplog: pytest.LogCap
             break
         time.sleep(0.005)
     assert "no room" in caplog.text
+
+
+LEAVES_EARLY = """
+import sys
+import time
+from jobs_ray import JoBSOptimizer
+from jobs_ray.space import Mixture, Real
+from jobs_ray.tune.background import Moment, Proposer
+
+space = {"mixture": Mixture(["code", "prose", "maths"]), "lr": Real(1e-5, 1e-2, log=True)}
+core = JoBSOptimizer(space, mode="min", max_t=25, num_full=2, budget=100, seed=0)
+for i in range(24):
+    suggestion = core.ask(str(i))
+    for t in range(1, int(suggestion.steps or 25) + 1):
+        core.report(str(i), t, 1.0 + suggestion.config["mixture"]["code"] + 1.0 / t)
+    core.tell(str(i))
+proposer = Proposer()
+proposer.prepare(core, Moment(24, 24, False), spare=200)
+proposer._job.done.wait(60)
+assert not proposer._job.proposal.resume_from
+time.sleep(float(sys.argv[1]))
+print("left while spare points were computed:", len(proposer._job.spare) < 200)
+"""
+
+
+@pytest.mark.parametrize("pause", [0.1, 0.33])
+def test_a_script_that_ends_while_a_suggestion_is_computed_ends_in_order(pause: float) -> None:
+    """Python kills a daemon thread in the middle of torch, and the process was aborted: exit status 134."""
+    found = subprocess.run(
+        [sys.executable, "-c", LEAVES_EARLY, str(pause)], capture_output=True, text=True, timeout=120
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout == "left while spare points were computed: True\n"

@@ -17,7 +17,8 @@ from ray.tune.search import ConcurrencyLimiter, Repeater
 from tune_spaces import nested_space
 
 from jobs_ray import Decision, JoBSScheduler, JoBSSearcher, StateError, mixture
-from jobs_ray.space import SpaceError
+from jobs_ray.space import SearchSpace, SpaceError
+from jobs_ray.trials import records
 from jobs_ray.trials.records import trial_to_json
 from jobs_ray.tune import session_state
 from jobs_ray.tune.pulse import PATIENCE
@@ -440,26 +441,45 @@ def test_a_damaged_or_foreign_state_gives_an_error_and_touches_nothing(tmp_path:
     assert isinstance(second.suggest("next"), dict)
 
 
-def test_an_ended_trial_is_made_plain_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_makes_plain_only_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = searcher(max_t=12, short_t=3)
     run(search, 5, length=3)
     search.suggest("running")
     made: list[str] = []
+    configurations: list[Any] = []
+    values = SearchSpace.values
 
-    def counting(space: Any, trial: Any) -> Any:
+    def counting(space: Any, trial: Any, values: Any = None) -> Any:
         made.append(trial.trial_id)
-        return trial_to_json(space, trial)
+        return trial_to_json(space, trial, values)
 
-    monkeypatch.setattr(session_state, "trial_to_json", counting)
-    for _ in range(2):
+    def projecting(space: Any, config: Any, x: Any = None) -> Any:
+        configurations.append(config)
+        return values(space, config, x)
+
+    def saved() -> list[str]:
+        """The trials that were made plain for it; what is written is what a fresh look at all of them gives."""
+        made.clear()
         search.save(str(tmp_path / "state"))
-    assert sorted(made) == ["running", "running", "t0", "t1", "t2", "t3", "t4"]
+        found = sorted(made)
+        session = json.loads((tmp_path / "state").read_text())["session"]
+        with monkeypatch.context() as patch:
+            patch.setattr(SearchSpace, "values", values)
+            assert session["optimizer"] == search.session.core.state_dict()
+        return found
+
+    monkeypatch.setattr(records, "trial_to_json", counting)
+    monkeypatch.setattr(SearchSpace, "values", projecting)
+    assert saved() == ["running", "t0", "t1", "t2", "t3", "t4"]
+    assert saved() == []
+    configurations.clear()
+    search.on_trial_result("running", {"loss": 1.0, "training_iteration": 1})
+    assert saved() == ["running"]
+    assert not configurations
     search.on_trial_complete("running", error=True)
     search.session.reopen(["t0"])
-    search.save(str(tmp_path / "state"))
-    assert sorted(made[7:]) == ["running", "t0"]
-    session = json.loads((tmp_path / "state").read_text())["session"]
-    assert session["optimizer"] == search.session.core.state_dict()
+    assert saved() == ["running", "t0"]
+    assert saved() == []
 
 
 def test_a_save_that_fails_is_said_and_leaves_the_old_state(
