@@ -167,8 +167,10 @@ def allocate(
         confirm = min(num_confirm, int(max(left, 0.0) / p + TOLERANCE))
     search_short = max(int((left - confirm * p) / s + TOLERANCE), 0)
     if budget is not None and num_trials is not None:
-        learn_short = min(learn_short, max(num_trials // 2, 1))
+        others = learn_full + search_short + confirm
+        learn_short = min(learn_short, max(num_trials // 2, num_trials - others, 1))
         free = max(num_trials - learn_short - learn_full, 0)
-        confirm = min(confirm, math.ceil(free / 2)) if num_confirm is None else min(confirm, free)
+        half = max(math.ceil(free / 2), free - search_short)
+        confirm = min(confirm, half if num_confirm is None else free)
         search_short = min(search_short, free - confirm)
     return Allocation(learn_short, learn_full, search_short, confirm)
