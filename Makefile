@@ -64,9 +64,14 @@ check: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/jobs-ray demo
 
-# 10,000 random op sequences against the invariants of the optimiser.
+# 10,000 random op sequences against the invariants of the optimiser, and ten times the examples of the other
+# property tests, new ones each time.
 fuzz: $(STAMP)
-	JOBS_RAY_FUZZ=10000 $(BIN)/python -m pytest -q tests/search/test_fuzz.py
+	JOBS_RAY_FUZZ=10000 $(PYTEST) tests/search/test_fuzz.py
+	JOBS_RAY_EXAMPLES=10 $(PYTEST) $(PROPERTIES)
+
+PROPERTIES := tests/space tests/trials tests/models/test_smoothing.py tests/tune/test_domains.py \
+	$(addprefix tests/search/test_,budget.py acquisition.py costs.py lost_checkpoints.py)
 
 # 200 seeded schedules of kills, restores and troubles; JOBS_RAY_CHAOS_FROM is the first seed.
 chaos: $(STAMP)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from jobs_ray.models.smoothing import Denoiser, Smoothing, _quartiles, fit_smoothing
 from jobs_ray.trials import LearningCurve, Phase, Trial
@@ -83,7 +84,7 @@ def test_an_average_is_the_exponential_one() -> None:
     assert averaged.t == (1.0, 2.0, 3.0, 4.0)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@examples(30)
 @given(factor=st.floats(0.01, 100.0), shift=st.floats(-100.0, 100.0), seed=st.integers(0, 5))
 def test_the_unit_of_the_metric_does_not_matter(factor: float, shift: float, seed: int) -> None:
     curves = accuracies(6, 0.05, seed)
@@ -93,7 +94,7 @@ def test_the_unit_of_the_metric_does_not_matter(factor: float, shift: float, see
     np.testing.assert_allclose(other.variances, factor**2 * np.array(first.variances), rtol=0.05)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@examples(100)
 @given(rows=st.lists(st.lists(st.floats(-1e3, 1e3), min_size=0, max_size=8), max_size=8))
 def test_any_curves_give_finite_averages_within_their_range(rows: list[list[float]]) -> None:
     curves = [curve(row) for row in rows]
@@ -140,7 +141,7 @@ def test_as_fitted_nothing_is_fitted() -> None:
     assert averaged[7].curve == before.apply(curves[7])
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@examples(100)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 40), st.integers(1, 30))
 def test_quartiles_are_those_of_numpy_to_the_last_bit(seed: int, n: int, m: int) -> None:
     rng = np.random.default_rng(seed)

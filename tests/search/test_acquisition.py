@@ -13,8 +13,9 @@ from botorch.posteriors import GPyTorchPosterior
 from core_runs import SPACE
 from core_spaces import spaces
 from gpytorch.distributions import MultivariateNormal
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from scipy.stats import norm
 
 from jobs_ray.models.fitting import FittedModels
@@ -115,7 +116,7 @@ def test_certainty_is_allowed() -> None:
     assert below < -100
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@examples(50)
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3), st.floats(1e-2, 1e2))
 def test_it_scales_with_the_unit(mean: float, stddev: float, best: float, unit: float) -> None:
     one = log_expected_improvement(np.array([mean]), np.array([stddev]), best)[0]
@@ -151,7 +152,7 @@ def assert_valid(space: SearchSpace, x: Any) -> None:
     np.testing.assert_allclose(space.encode(config), x, atol=1e-9)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@examples(10)
 @given(space=spaces(), seed=st.integers(0, 100))
 def test_a_candidate_is_always_valid(space: dict[str, Any], seed: int) -> None:
     searched = SearchSpace(space)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import examples
 
 from jobs_ray.models.cost import InFullRuns
 from jobs_ray.search.budget import (
@@ -23,7 +24,7 @@ from jobs_ray.search.budget import (
 )
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 
-MANY = settings(max_examples=100, deadline=None, derandomize=True)
+MANY = examples(100)
 
 
 def trial(*times: float, **kwargs: Any) -> Trial:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from core_runs import MAX_T, as_json, loss, make, search
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from jobs_ray import FINISHED, Decision, JoBSOptimizer, Phase, Real, Suggestion
 from jobs_ray.models.cost import Measured
@@ -190,7 +191,7 @@ def test_a_state_keeps_the_costs_and_one_without_them_loads() -> None:
 OPERATIONS = ["ask", "ask", "report", "report", "report", "again", "restart", "error", "end", "reload"]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(
     ops=st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 10**6)), min_size=5, max_size=50),
     resume=st.booleans(),

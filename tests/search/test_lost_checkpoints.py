@@ -6,8 +6,9 @@ import itertools
 from typing import Any
 
 from core_runs import MAX_T, loss, make
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from jobs_ray.models.prediction import LastValuePredictor
 from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Suggestion
@@ -24,7 +25,7 @@ def step(optimizer: JoBSOptimizer, name: str) -> bool:
     return True
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@examples(25)
 @given(
     options=st.fixed_dictionaries(
         {

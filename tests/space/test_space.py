@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from core_runs import as_json
 from core_spaces import mixtures, spaces
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from scipy.optimize import minimize
 
 from jobs_ray.space import Categorical, Integer, Mixture, Real, SearchSpace, SpaceError
 from jobs_ray.space.mixture import project_to_simplex
 
-FEW = settings(max_examples=50, deadline=None, derandomize=True)
+FEW = examples(50)
 
 
 def round_trip(parameter: Any, value: Any) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from jobs_ray.trials import Meter, Phase, Trial
 from jobs_ray.trials.meter import MAX_READINGS
@@ -60,7 +61,7 @@ def test_a_report_at_the_same_time_of_a_new_process_is_charged() -> None:
     assert read((1.0, 2.0)).read(1.0, 2.0, restarted=True).cost == 4.0
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@examples(200)
 @given(
     kind=st.sampled_from(["process", "checkpoint", "outside"]),
     goes=st.lists(st.tuples(st.integers(1, 12), st.integers(0, 12)), min_size=1, max_size=5),

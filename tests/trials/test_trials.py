@@ -9,13 +9,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from properties import examples
 
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 from jobs_ray.trials.curve import MAX_REPORTS
 
-MANY = settings(max_examples=40, deadline=None, derandomize=True)
+MANY = examples(40)
 
 
 def trial(**kwargs: Any) -> Trial:
@@ -79,7 +80,7 @@ def test_failed_observations_are_times_and_never_numbers() -> None:
     assert (broken.t, broken.failed_at) == ((1.0,), (2.0, 3.0))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(st.lists(st.tuples(st.integers(1, 6), st.one_of(st.none(), st.integers(0, 9))), max_size=15))
 def test_a_curve_is_what_was_reported_since_the_last_time_it_went_back(reports: list[tuple[int, int | None]]) -> None:
     """Against a dict: a report at t drops everything after t and sets t."""
@@ -206,7 +207,7 @@ def test_a_table_adds_up_what_the_ledger_walks() -> None:
     assert (len(twin), len(table)) == (2, 3)
 
 
-@settings(deadline=None)
+@examples(100)
 @given(
     st.lists(st.sampled_from(["put", "report", "complete", "stop", "again", "forget", "copy", "restore"]), max_size=60),
     st.integers(0, 2**32 - 1),

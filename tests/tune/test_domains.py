@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from ray import tune
 from ray.tune.impl.placeholder import create_resolvers_map, inject_placeholders
 from ray.tune.search.sample import Domain
@@ -54,7 +55,7 @@ def allowed(domain: Domain, value: Any) -> bool:
 
 @pytest.mark.parametrize("name", DOMAINS)
 @given(u=st.one_of(st.floats(0.0, 1.0), st.sampled_from([0.0, 1.0, 0.5, 1.0 - 2**-53])))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_every_decoded_value_is_valid_and_of_a_python_type(name: str, u: float) -> None:
     value = core_point(TuneSpace({"x": DOMAINS[name]}), u)["x"]
     assert allowed(DOMAINS[name], value), value
@@ -71,7 +72,7 @@ def test_top_of_the_range_is_reached_and_not_passed(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOMAINS)
 @given(seed=st.integers(0, 2**31 - 1))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_what_ray_samples_comes_back_exactly(name: str, seed: int) -> None:
     domain = DOMAINS[name]
     value = domain.sample(random_state=np.random.default_rng(seed))
@@ -89,7 +90,7 @@ def test_what_ray_samples_comes_back_exactly(name: str, seed: int) -> None:
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_nested_space_decodes_to_whole_configurations_and_back(seed: int) -> None:
     space = TuneSpace(nested_space())
     core = SearchSpace(space.core)
