@@ -340,7 +340,7 @@ class JoBSOptimizer:
 
     def state_dict(self, *, trials: bool = True) -> dict[str, Any]:
         """Plain JSON data. The space, points given and what replaces our models are not part of it; hooks are named."""
-        state = to_state(self.space, self.settings.as_json(), self._asked, self._trials if trials else {})
+        state = to_state(self.space, self.settings.as_json(), self._asked, self._trials, trials=trials)
         names = self._policy.hooks.names()
         return state | {"hooks": names} if names else state
 

@@ -24,15 +24,16 @@ class SavedTrial(NamedTuple):
 
 
 def to_state(
-    space: SearchSpace, settings: Mapping[str, Any], asked: int, trials: Mapping[str, Trial]
+    space: SearchSpace, settings: Mapping[str, Any], asked: int, table: TrialTable, *, trials: bool = True
 ) -> dict[str, Any]:
-    """Everything a decision depends on, as plain data. `settings`: plain data already."""
+    """Everything a decision depends on, as plain data. `settings`: plain data already. `trials=False`: without."""
     return wrap(
         {
             "settings": dict(settings),
             "space": [block.name for block in space.blocks],
             "asked": asked,
-            "trials": [trial_to_json(space, trial) for trial in trials.values()],
+            "reached": table.reached,
+            "trials": [trial_to_json(space, trial) for trial in table.values()] if trials else [],
         }
     )
 
@@ -48,7 +49,7 @@ def from_state(space: SearchSpace, state: Mapping[str, Any]) -> tuple[dict[str, 
         own_end = data["settings"].get("max_t") is not None
         before = {"own_end": own_end, "silent": False, "checkpoint_t": None, "meter": None, "thinned": False}
         records = [trial_from_json(space, before | record) for record in data["trials"]]
-        trials = TrialTable(records)
+        trials = TrialTable(records, _finite(data.get("reached", 0.0)))
         asked = data["asked"]
         if not isinstance(asked, int) or asked < 0 or len(trials) < len(records):
             raise StateError("the state is damaged: its ask-counter or its trial ids")

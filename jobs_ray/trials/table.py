@@ -53,7 +53,7 @@ class TrialTable(Mapping[str, Trial]):
     it is counted and added up once: neither an answer nor the ledger may take longer at 5,000 trials than at five.
     """
 
-    def __init__(self, trials: Iterable[Trial] = ()) -> None:
+    def __init__(self, trials: Iterable[Trial] = (), reached: float = 0.0) -> None:
         self._all: dict[str, Trial] = {}
         self._running: dict[str, None] = {}
         self._kept: set[str] = set()
@@ -62,7 +62,8 @@ class TrialTable(Mapping[str, Trial]):
         self._ended_trained = 0
         self._ended_costs = CostSums()
         self._cut: dict[str, None] = {}  # completed as far as known, but perhaps not by themselves
-        self._reached, self._any_ended = 0.0, False
+        self._any_ended = False
+        self.reached = reached  # the largest t of a value, also of one that a restarted trial has dropped since
         self.endings = 0  # how often a trial has ended or was demoted: what was made of the ended ones is as of then
         for trial in trials:
             self.put(trial)
@@ -74,7 +75,7 @@ class TrialTable(Mapping[str, Trial]):
             raise ValueError(f"trial {name!r} has ended; its record does not change any more")
         self._all[name] = trial
         if trial.curve.t and (trial.charged or trial.completed):
-            self._reached = max(self._reached, trial.curve.t[-1])
+            self.reached = max(self.reached, trial.curve.t[-1])
         if trial.running:
             self._running[name] = None
             return
@@ -95,14 +96,14 @@ class TrialTable(Mapping[str, Trial]):
     @property
     def longest(self) -> float | None:
         """The largest `t` that a trial has reported a value at; None before the first one has ended in order."""
-        return self._reached if self._any_ended else None
+        return self.reached if self._any_ended else None
 
     def demote(self, most: float | None = None) -> None:
         """Trials that others have outlasted, and that may have been cut short, are complete no longer, but stopped.
 
         most: longer than this nobody has to train.
         """
-        full = min(self._reached, math.inf if most is None else most)
+        full = min(self.reached, math.inf if most is None else most)
         for name in [name for name in self._cut if self._all[name].curve.last_t < full]:
             before = self._all[name]
             trial = self._all[name] = replace(before, status=TrialStatus.STOPPED)
@@ -132,7 +133,7 @@ class TrialTable(Mapping[str, Trial]):
         again = (
             replace(self._all[name], status=TrialStatus.RUNNING, own_end=False, checkpoint_t=None) for name in trial_ids
         )
-        return TrialTable({**self._all, **{trial.trial_id: trial for trial in again}}.values())
+        return TrialTable({**self._all, **{trial.trial_id: trial for trial in again}}.values(), self.reached)
 
     def remove(self, trial_id: str) -> None:
         """Forgets a trial that runs. Raises KeyError for any other."""

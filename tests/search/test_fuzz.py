@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from core_runs import as_json
 from core_spaces import spaces
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from jobs_ray.models.cost import InFullRuns
 from jobs_ray.search.budget import ledger
 from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Suggestion
-from jobs_ray.space import Categorical, Integer, Mixture
+from jobs_ray.space import Categorical, Integer, Mixture, Real
 from jobs_ray.trials import TrialStatus, TrialTable
 
 SEQUENCES = int(os.environ.get("JOBS_RAY_FUZZ", "75"))
@@ -349,6 +349,11 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     print_blob=True,
+)
+@example(  # the horizon, learned from a trial that has gone back since, was not saved
+    space={"fixed": {"epochs": 1, "tag": "x"}, "x": Real(0.0, 1.0)},
+    given_options={"mode": "min", "max_t": None, "budget": 8.5, "num_trials": None, "resume": False, "seed": 0},
+    operations=[("ask_and_run", 0), ("ask", 0), ("jump", 0), ("restart", 0), ("reload", 0)],
 )
 @given(
     space=spaces(),
