@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import is_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,16 +156,16 @@ class Denoiser:
     """Trials with averaged curves. Only saves time: `fitted` is a function of the trials, and so are the averages."""
 
     fitted: Smoothing = field(default_factory=Smoothing)
-    _key: int = -1
+    _fitted_to: list[LearningCurve] = field(default_factory=list)
     _known: dict[str, tuple[LearningCurve, Smoothing, Trial, Trial]] = field(default_factory=dict)
 
     def __call__(self, trials: Sequence[Trial], *, fit: bool = True) -> list[Trial]:
         """`trials` with their curves averaged; `fit=False`: as fitted last."""
-        key = sum(len(t.curve.value) + 1 for t in trials if t.curve.value)
-        if fit and key != self._key:
+        curves = [t.curve for t in trials if t.curve.value]
+        if fit and not (len(curves) == len(self._fitted_to) and all(map(is_, curves, self._fitted_to))):
             promoted = {t.promotes for t in trials if t.promotes and t.curve.value}
             self.fitted = fit_smoothing([t.curve for t in trials if t.trial_id not in promoted])
-            self._key = key
+            self._fitted_to = curves
         return [self._averaged(t) for t in trials] if self.fitted else list(trials)
 
     def copy(self) -> Denoiser:
