@@ -167,10 +167,11 @@ def allocate(
         confirm = min(num_confirm, int(max(left, 0.0) / p + TOLERANCE))
     search_short = max(int((left - confirm * p) / s + TOLERANCE), 0)
     if budget is not None and num_trials is not None:
+        # LEARN takes half of the trials, CONFIRM half of the rest, or what the others have no money for
         others = learn_full + search_short + confirm
         learn_short = min(learn_short, max(num_trials // 2, num_trials - others, 1))
         free = max(num_trials - learn_short - learn_full, 0)
-        half = max(math.ceil(free / 2), free - search_short)
-        confirm = min(confirm, half if num_confirm is None else free)
+        most = max(math.ceil(free / 2), free - search_short) if num_confirm is None else free
+        confirm = min(confirm, most)
         search_short = min(search_short, free - confirm)
     return Allocation(learn_short, learn_full, search_short, confirm)

@@ -54,9 +54,9 @@ class LearningCurve:
         times, values, failures = self.t[:kept], self.value[:kept], self.failed_at[:failed]
         if value is None:
             return LearningCurve(times, values, (*failures, t), self.thinned)
-        return LearningCurve((*times, t), (*values, value), failures, self.thinned)._without_some()
+        return LearningCurve((*times, t), (*values, value), failures, self.thinned)._thinned()
 
-    def _without_some(self) -> LearningCurve:
+    def _thinned(self) -> LearningCurve:
         if len(self.t) <= MAX_REPORTS:
             return self
         newest, first, kept, last = len(self.t) - MAX_REPORTS // 4, self.t[0], [], -1

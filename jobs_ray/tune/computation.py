@@ -62,6 +62,7 @@ class Job:
 
 
 def is_suggestion(proposal: Any) -> bool:
+    """Whether a trial can be started with it."""
     return proposal is not NOT_READY and proposal is not None and proposal is not FINISHED
 
 

@@ -22,6 +22,7 @@ TRAIN_CHECKPOINT_KEY = "checkpoint_path"  # ray.tune.integration.ray_train.CHECK
 TIMELESS = 25
 """Results without a usable time after which a trial that had none with it is stopped: the first few may be of warming
 up, but nothing can be learned from it, and nothing it trains can be charged."""
+
 Reading: TypeAlias = tuple[float, float | None]
 """Absolute time of a report, and its value."""
 
