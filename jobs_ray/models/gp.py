@@ -37,6 +37,7 @@ from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 from gpytorch.means import ZeroMean
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from jobs_ray.models.priors import LogNormal, Priors
 
@@ -139,11 +140,6 @@ def additive_basis(M: Tensor) -> Tensor:
     return basis.flatten(-2) / math.sqrt(M.shape[-1])
 
 
-def _without_error(X: Tensor) -> Tensor:
-    """`... x p` with the column s = 0."""
-    return torch.cat([X, torch.zeros_like(X[..., :1])], -1)
-
-
 class FinalValueGP(SingleTaskGP):  # type: ignore[misc]
     """`train_X` n x p, `train_Y` n x 1 (standardised), `train_Yvar` n x 1, as any BoTorch model; see the module.
 
@@ -178,27 +174,36 @@ class FinalValueGP(SingleTaskGP):  # type: ignore[misc]
     def posterior(self, X: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Of the noise-free value. `b x 1 x p`, as analytic acquisition functions ask: no batch of b models for it."""
         if X.ndim != 3 or X.shape[-2] != 1 or args or any(kwargs.values()):
-            return super().posterior(_without_error(X), *args, **kwargs)
+            return super().posterior(pad(X, (0, 1)), *args, **kwargs)
         mean, variance = self.marginals(X.squeeze(-2))
         return GPyTorchPosterior(MultivariateNormal(mean.unsqueeze(-1), variance[:, None, None]))
 
     def marginals(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and variance `(m,)` of the noise-free value at `m x p`, without botorch's objects around them:
         for one point they take as long as the rest."""
-        X = _without_error(X)
-        chol, alpha = self.factored()
-        cross = self.covar_module.forward(X, self.train_inputs[0])
-        half = torch.linalg.solve_triangular(chol, cross.mT, upper=False)
+        X, mean, half = self._conditioned(X)
         variance = self.covar_module.forward(X, X, diag=True) - half.square().sum(0)
-        return cross @ alpha, variance.clamp_min(1e-10)  # less, and gpytorch warns
+        return mean, variance.clamp_min(1e-10)  # less, and gpytorch warns
+
+    def joint(self, X: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Posterior mean `(m,)` and covariance `m x m` of the noise-free values at `m x p`; variance of exact ones."""
+        X, mean, half = self._conditioned(X)
+        covariance = self.covar_module.forward(X, X) - half.mT @ half
+        return mean, covariance, _FLOOR + math.exp(self.hyperparameters.noise)
+
+    def _conditioned(self, X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        X, (chol, alpha) = pad(X, (0, 1)), self.factored()  # the column s = 0
+        cross = self.covar_module.forward(X, self.train_inputs[0])
+        return X, cross @ alpha, torch.linalg.solve_triangular(chol, cross.mT, upper=False)
 
     def condition_on_observations(self, X: Tensor, Y: Tensor, noise: Tensor | None = None, **kwargs: Any) -> Any:
         """The same hyperparameters with `m x p` and `m x 1` more; exact unless `noise` (m x 1) is given."""
         train_X, s = self.train_inputs[0].split([X.shape[-1], 1], -1)
         Yvar = torch.cat([s.square(), torch.zeros_like(Y) if noise is None else noise])
         Y = torch.cat([self.train_targets.unsqueeze(-1), Y])
-        kernel, learned = self.covar_module, self.likelihood.second_noise_covar
-        return FinalValueGP(torch.cat([train_X, X]), Y, Yvar, kernel, learned).eval()
+        return FinalValueGP(
+            torch.cat([train_X, X]), Y, Yvar, self.covar_module, self.likelihood.second_noise_covar
+        ).eval()
 
     def leave_out(self, folds: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
         """Mean and variance `(n,)` of each *observation* from the data without its fold, in closed form.

@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from botorch.models.model import Model
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jobs_ray.models.gp import Hyperparameters
+from jobs_ray.models.gp import FinalValueGP, Hyperparameters
 from jobs_ray.models.hooks import HookError, guarded
+from jobs_ray.models.joint import JointPosterior
 from jobs_ray.models.priors import LogNormal, Priors
 from jobs_ray.models.regression import Regression, fit_regression, marginals, standardisation, tensor
 from jobs_ray.models.threads import one_thread
@@ -61,6 +63,19 @@ class Surrogate:
         if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(variance))):
             raise HookError("the surrogate's posterior is not finite")
         return mean, np.sqrt(variance)
+
+    def standardised(self, value: float) -> float:
+        """A value on the scale in the model's own units."""
+        return (value - self.regression.centre) / self.regression.scale
+
+    @one_thread()
+    def joint(self, F: Array) -> JointPosterior:
+        """The joint posterior at `m x p` features, in the model's own units. TypeError: the model is the user's."""
+        model = self.regression.model
+        if not isinstance(model, FinalValueGP):
+            raise TypeError(f"expected our own model, got the user's {type(model).__name__}")
+        with torch.no_grad():
+            return JointPosterior(*model.joint(tensor(F)))
 
     @one_thread()
     def with_pending(self, F: Array) -> Surrogate:

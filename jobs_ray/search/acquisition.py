@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from jobs_ray.models.fitting import FittedModels
@@ -47,6 +48,9 @@ _DIGITS = 9
 Score: TypeAlias = Callable[[Array], Array]
 """Points `n x d` to the value `(n,)` of an acquisition function there."""
 
+Within: TypeAlias = Callable[[Array], NDArray[np.bool_]]
+"""Which of `n x d` points cost no more than they may."""
+
 
 def acquisition(models: FittedModels, hooks: Hooks, best: float | None = None) -> Score:
     """The acquisition function over points. Its score raises HookError where a hook of the user's fails.
@@ -61,7 +65,7 @@ def acquisition(models: FittedModels, hooks: Hooks, best: float | None = None) -
     if surrogate is None:
         raise RuntimeError("nothing was observed yet: ask for space-filling points first")
     regression, hook = surrogate.regression, hooks.acquisition if best is None else None
-    best_f = ((models.best if best is None else best) - regression.centre) / regression.scale
+    best_f = surrogate.standardised(models.best if best is None else best)
     if hook is None:
         # a number would become a single-precision tensor
         function = LogExpectedImprovement(regression.model, best_f=torch.tensor(best_f, dtype=torch.double))
@@ -85,22 +89,34 @@ def _values(function: AcquisitionFunction, models: FittedModels, hook: Any, X: A
     return values
 
 
-def maximise(space: SearchSpace, score: Score, good: Array, avoid: Array, rng: np.random.Generator) -> Array:
+def maximise(
+    space: SearchSpace,
+    score: Score,
+    good: Array,
+    avoid: Array,
+    rng: np.random.Generator,
+    note: Callable[[Array, Array], None] | None = None,
+) -> Array:
     """The point `(d,)` with the largest score found.
 
     `good`: `g x d` good points known, whose neighbourhood is searched too. `avoid`: `n x d` points asked before; one
-    is only repeated when nothing else was found (a small finite space).
+    is only repeated when nothing else was found (a small finite space). `note`: is told all points of each round, and
+    their scores.
     """
     X = np.vstack([space.sample(_SAMPLES // 2, rng), space.sample(_SAMPLES // 2, rng, sparsity=LEARN_SPARSITY)])
     if len(good):
         X = np.vstack([X, _moves(space, np.repeat(good, _CHILDREN, axis=0), rng, 0.3)])
     asked = KDTree(avoid) if len(avoid) else None
     found = _score(score, X, asked)
+    if note is not None:
+        note(X, found)
     for round_ in range(_ROUNDS):
         top = np.argsort(-found, kind="stable")[:_PARENTS]
         children = _moves(space, np.repeat(X[top], _CHILDREN, axis=0), rng, 0.3 * 0.5**round_)
         X = np.vstack([X[top], children])
         found = np.concatenate([found[top], _score(score, children, asked)])
+        if note is not None:
+            note(X, found)
     return np.asarray(X[int(np.argmax(found))])
 
 

@@ -7,30 +7,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from heapq import nlargest
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs_ray.models.cost import Costs
-from jobs_ray.models.fitting import FittedModels, ModelCache, fell_back, fit_models, fit_predictor
+from jobs_ray.models.fitting import FittedModels, ModelCache, fit_models, fit_predictor
 from jobs_ray.models.hooks import HookError, Hooks
 from jobs_ray.models.prediction import Predictor
 from jobs_ray.models.training_points import MAX_POINTS
-from jobs_ray.search.acquisition import LEARN_SPARSITY, Score, acquisition, maximise
+from jobs_ray.search.acquisition import LEARN_SPARSITY, Score, Within, acquisition, maximise
 from jobs_ray.search.budget import TOLERANCE
+from jobs_ray.search.lookahead import Lookahead
+from jobs_ray.search.promotion import promotable, safest
 from jobs_ray.space import Array, SearchSpace
-from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
+from jobs_ray.trials import Phase, Trial, TrialTable
 
 _SEQUENCE = 64  # length of the space-filling sequence that starts a search
 _TOO_DEAR = 1e9  # off the score of what the budget has not; a point asked before is better, it costs 1e6
 _NOTHING = 1e-12
-_STREAK = 4  # promotions in a row that diverged, and the next is none like them
 _GOOD = 8  # points known to be good whose neighbourhood is searched
-
-
-Within: TypeAlias = Callable[[Array], NDArray[np.bool_]]
-"""Which of `n x d` points cost no more than they may."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,9 @@ class Action:
 
 @dataclass(frozen=True)
 class CandidateGenerator:
-    """Picks configurations for one ask. `costs`: where they differ by configuration, and are reported; else None."""
+    """Picks configurations for one ask. `costs`: where they differ by configuration, and are reported; else None.
+    `ahead`: of the chain of proposals, if this is one of them; never where a model or an acquisition function is the
+    user's, each of whose proposals is a whole computation."""
 
     space: SearchSpace
     predictor: Predictor
@@ -59,6 +57,7 @@ class CandidateGenerator:
     cache: ModelCache
     quick: bool
     costs: Costs | None = None
+    ahead: Lookahead | None = None
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -134,6 +133,9 @@ class CandidateGenerator:
         return next(iter(points[within(points)]), None)
 
     def _by_improvement(self, within: Within) -> Array | None:
+        ahead = self.ahead
+        if ahead is not None and ahead.filled:
+            return ahead.take(within)
         models = self._models()
         if models.surrogate is None:
             return self._space_filling(within)
@@ -141,11 +143,17 @@ class CandidateGenerator:
             score = self._for_its_cost(acquisition(models, self.hooks), within)
             if self.candidates is not None:
                 free = self._free_candidates()
-                x = np.asarray(free[int(np.argmax(score(free)))])
+                found = score(free)
+                x = np.asarray(free[int(np.argmax(found))])
+                if ahead is not None:
+                    ahead.note(free, found)
             else:
                 X = np.array([t.x for t in self.table.values()])
                 good = nlargest(_GOOD, self.trials, key=lambda t: models.values.get(t.trial_id, (-math.inf,))[0])
-                x = maximise(self.space, score, np.array([t.x for t in good]), X, self._rng())
+                note = None if ahead is None else ahead.note
+                x = maximise(self.space, score, np.array([t.x for t in good]), X, self._rng(), note)
+            if ahead is not None:
+                ahead.fill(x)
         except HookError as error:
             self.hooks.complain(error)
             return self._space_filling(within)
@@ -185,60 +193,12 @@ class CandidateGenerator:
         return fit_predictor(self.space, self.trials, self.predictor, self.max_t, self.cache) is not None
 
     def _models(self) -> FittedModels:
-        return fit_models(self.space, self.trials, self.predictor, self.max_t, self.cache, self.hooks)
+        if self.ahead is not None and self.ahead.models is not None:
+            return self.ahead.models
+        models = fit_models(self.space, self.trials, self.predictor, self.max_t, self.cache, self.hooks)
+        if self.ahead is not None:
+            self.ahead.models = models
+        return models
 
     def _rng(self) -> np.random.Generator:
         return np.random.default_rng([self.seed, 1 + self.asked])
-
-
-def promotable(trials: Sequence[Trial]) -> list[Trial]:
-    """Short runs that ended well and were not promoted yet. A promotion that was stopped is none, nor worth another."""
-    taken = {t.promotes for t in trials}
-    return [
-        t
-        for t in trials
-        if t.status is TrialStatus.STOPPED
-        and t.trial_id not in taken
-        and t.promotes is None
-        and t.phase is not Phase.CONFIRM
-        and t.curve.value
-        and not t.curve.ends_failed
-    ]
-
-
-def safest(space: SearchSpace, trials: Sequence[Trial], rivals: list[Trial]) -> list[Trial]:
-    """Of `rivals`, after a promotion that diverged while no run came to its end, or after `_STREAK` in a row: those
-    that do not fall already, and are nearer to a run that came to its end than to one that diverged. If none is: the
-    half farthest from the diverged.
-
-    Where the best is next to what diverges, the best short runs may all diverge, and a small budget be spent on them
-    one after the other, with nothing confirmed. But there the next try is worth its risk: with two in a row (family
-    `diverging`, 10 full runs, 24 pairs) regret was .365 instead of .285, +.080 +- .045; with four no search differed.
-    """
-    finals = [t.x for t in trials if t.final is not None]
-    back = fell_back(trials)
-    ill = {t.trial_id: t.x for t in trials if t.promotes and (t.trial_id in back or t.curve.ends_failed)}
-    ended = [t.trial_id in ill for t in trials if t.promotes and (t.trial_id in ill or t.final is not None)]
-    streak = next((i for i, badly in enumerate(reversed(ended)) if not badly), len(ended))
-    if not rivals or streak < (_STREAK if finals else 1):
-        return rivals
-    rivals = [t for t in rivals if t.curve.value[-1] >= max(t.curve.value[-2:])] or rivals
-    here = space.features(np.array([t.x for t in rivals]))
-    margin = _distance(here, space.features(np.array(list(ill.values()))))
-    if finals and (nearer := margin > _distance(here, space.features(np.array(finals)))).any():
-        return [t for t, near in zip(rivals, nearer, strict=True) if near]
-    return [t for t, far in zip(rivals, margin >= np.median(margin), strict=True) if far]
-
-
-def _distance(X: Array, others: Array) -> Array:
-    """Of each row of `n x f` to the nearest of `m x f`."""
-    return np.asarray(np.linalg.norm(X[:, None] - others[None], axis=-1).min(axis=1))
-
-
-def promoted_by(trials: TrialTable, x: tuple[float, ...], phase: Phase) -> str | None:
-    """The short run that a whole new run of `x` promotes: the stopped trial of the same configuration."""
-    if phase is Phase.SEARCH:
-        return None
-    taken = {t.promotes for t in trials.values()}
-    same = (t for t in trials.values() if t.x == x and t.status is TrialStatus.STOPPED)
-    return next((t.trial_id for t in same if t.trial_id not in taken), None)

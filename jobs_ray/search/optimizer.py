@@ -27,11 +27,12 @@ from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
 from jobs_ray.search.budget import Budget, promotion_cost
-from jobs_ray.search.generator import promoted_by
+from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.policy import Policy, ending, observed
 from jobs_ray.search.progress import horizon, search_progress, validated
+from jobs_ray.search.promotion import promoted_by
 from jobs_ray.search.reported import amount, number
-from jobs_ray.search.settings import FINISHED, Decision, Recommendation, Settings, Suggestion, _Finished
+from jobs_ray.search.settings import FINISHED, Answer, Decision, Recommendation, Settings, Suggestion, _Finished
 from jobs_ray.search.summary import summarise
 from jobs_ray.space import SearchSpace
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialTable
@@ -114,26 +115,29 @@ class JoBSOptimizer:
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
-    def ask(self, trial_id: str, *, full: bool = False) -> Suggestion | _Finished | None:
+    def ask(self, trial_id: str, *, full: bool = False) -> Answer:
         """The next configuration for the trial `trial_id`; None: wait for a trial in flight; or FINISHED.
 
-        `full=True`: nobody can stop this trial early, so it is a full run.
-        Raises ValueError when the id was asked with before.
+        `full=True`: nobody can stop this trial early, so it is a full run. ValueError: the id was asked with before.
         """
         suggestion = self.propose(full=full)
         if isinstance(suggestion, Suggestion):
             self.accept(trial_id, suggestion)
         return suggestion
 
-    def propose(self, *, full: bool = False, quick: bool = False) -> Suggestion | _Finished | None:
-        """What `ask` would answer, changing nothing. `quick=True`: no model, a space-filling point at once."""
-        action = self._policy.decide(self.settings, self._trials, self._asked, self._cache, full=full, quick=quick)
+    def propose(self, *, full: bool = False, quick: bool = False, ahead: Lookahead | None = None) -> Answer:
+        """What `ask` would answer, changing nothing. `quick=True`: no model, a space-filling point at once.
+
+        ahead: one for a chain of proposals, each accepted before the next; all after the first are found at once.
+        """
+        known = self.settings, self._trials, self._asked, self._known(fit=not quick)
+        action = self._policy.decide(*known, full=full, quick=quick, ahead=ahead)
         if action is None or isinstance(action, _Finished):
             return action
         if action.promotes is not None:
             source = self._trials[action.promotes]
             resume_from = source.trial_id if self.settings.resume and source.resume_t > 0 else None
-            return Suggestion(self._own(source.config), action.phase, action.steps, resume_from)
+            return Suggestion(self._own(source.config), action.phase, action.steps, resume_from, action.promotes)
         given = self._given.get(action.x)
         config = self.space.decode(np.array(action.x)) if given is None else self._own(given)
         return Suggestion(config, action.phase, action.steps)

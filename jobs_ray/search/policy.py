@@ -7,23 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-import numpy as np
-
 from jobs_ray.models.cost import Costs, known_costs
-from jobs_ray.models.fitting import ModelCache, ShortRuns, fit_models, fit_predictor, predict
+from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Predictor
 from jobs_ray.search.budget import Budget, ledger
-from jobs_ray.search.generator import Action, CandidateGenerator, promotable, safest
+from jobs_ray.search.divergence import diverges
+from jobs_ray.search.generator import Action, CandidateGenerator
+from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left
+from jobs_ray.search.promotion import promotable, safest
 from jobs_ray.search.settings import FINISHED, Settings, _Finished
 from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 
 _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
 _OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
-_SHORT_RUNS, _WORST = 8, 0.1  # a promotion that is worse than this share of at least so many short runs has diverged
-_GAIN = 0.9  # where more short runs than this end higher than they began, a run that falls back has diverged
 _BLIND = 8  # short runs before any cost is known: together they cost about one full run
 _HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
 
@@ -39,7 +38,15 @@ class Policy:
     candidates: Array | None
 
     def decide(
-        self, settings: Settings, trials: TrialTable, asked: int, cache: ModelCache, *, full: bool, quick: bool
+        self,
+        settings: Settings,
+        trials: TrialTable,
+        asked: int,
+        cache: ModelCache,
+        *,
+        full: bool,
+        quick: bool,
+        ahead: Lookahead | None,
     ) -> Action | _Finished | None:
         """The next action; None: wait for a trial in flight."""
         wait = None if trials.running() else FINISHED
@@ -51,6 +58,7 @@ class Policy:
         generator = CandidateGenerator(
             self.space, self.predictor, self.hooks, self.points, self.candidates, settings.seed, max_t, trials, asked,
             cache, quick, costs if settings.cost_unit else None,
+            None if self.hooks.surrogate or self.hooks.acquisition else ahead,
         )  # fmt: skip
         short_t = math.inf if full or max_t is None else short_length(settings, trials, max_t, costs)
         whole = max_t is None or short_t >= max_t
@@ -121,7 +129,7 @@ class Policy:
             return True, grant
         if grant is None or max_t is None:
             return False, grant
-        if grant >= max_t and _diverges(trial, trials, cache):
+        if grant >= max_t and diverges(trial, trials, cache):
             return True, curve.last_t
         interval = curve.last_t - max([0.0, *(t for t in (*curve.t, *curve.failed_at) if t < curve.last_t)])
         if curve.last_t + (interval / 2.0 if grant < max_t else 0.0) < grant:
@@ -200,42 +208,6 @@ def observed(trial: Trial, reports: Sequence[tuple[float, float | None]], *, com
     usable = bool(trial.curve.value) and not trial.curve.ends_failed
     done = TrialStatus.COMPLETED if complete else TrialStatus.STOPPED
     return replace(trial, status=done if usable else TrialStatus.FAILED)
-
-
-def _diverges(trial: Trial, trials: TrialTable, cache: ModelCache) -> bool:
-    """Whether a promotion is now worse than nearly all short runs were when they ended, or than itself was then, though
-    it has trained more than twice as long: the rest is spent elsewhere.
-
-    Twice in a row, and denoised, since a plateau at chance level is no divergence. The second for metrics that training
-    improves from the first reports on, such as losses; half the runs of an accuracy of a hundred questions fall back.
-    """
-    if not (trial.promotes or trial.phase is Phase.CONFIRM):
-        return False
-    usual = _usual(trials, cache)
-    if usual is None:
-        return False
-    curve = cache.denoiser.fitted.apply(trial.curve)
-    if len(curve.value) < 2 or curve.t[-2] < 2.0 * usual.t:
-        return False
-    noise = 2.0 * math.sqrt(cache.denoiser.fitted.variance(len(curve.value)))
-    own = curve.at(usual.t) - noise if usual.gain else -math.inf
-    return max(curve.value[-2:]) < max(usual.worst, own)
-
-
-def _usual(trials: TrialTable, cache: ModelCache) -> ShortRuns | None:
-    """Of the short runs that have ended; None before there are `_SHORT_RUNS`. Looked at anew when a trial has ended."""
-    if not cache.as_fitted:
-        cache.recall(trials)  # the denoiser is to know all of them
-    key = (len(trials), trials.endings, cache.denoiser.fitted)
-    if key not in cache.short_runs:
-        short = [t.curve for t in cache.recall(trials) if t.status is TrialStatus.STOPPED and t.curve.value]
-        cache.short_runs.clear()
-        cache.short_runs[key] = None if len(short) < _SHORT_RUNS else ShortRuns(
-            float(np.median([curve.last_t for curve in short])),
-            float(np.quantile([curve.value[-1] for curve in short], _WORST)),
-            float(np.mean([curve.value[-1] > curve.value[0] for curve in short])) > _GAIN,
-        )  # fmt: skip
-    return cache.short_runs[key]
 
 
 def _hopeless(trials: TrialTable) -> bool:

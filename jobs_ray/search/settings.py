@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from jobs_ray.space.base import is_number
 from jobs_ray.trials import Phase, StateError
@@ -30,12 +30,18 @@ FINISHED = _Finished()
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What to train. `steps`: the `t` to train to (None: its own end); `resume_from`: the short run to resume."""
+    """What to train. `steps`: the `t` to train to (None: its own end); `resume_from`: the short run to resume;
+    `promotes`: the short run that it takes to the end, resumed or not."""
 
     config: dict[str, Any]
     phase: Phase
     steps: float | None
     resume_from: str | None = None
+    promotes: str | None = None
+
+
+Answer: TypeAlias = Suggestion | _Finished | None
+"""To "what next?". None: wait for a trial in flight."""
 
 
 @dataclass(frozen=True)

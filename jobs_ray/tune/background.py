@@ -4,26 +4,31 @@ Ray's loop stands still while `suggest` runs, so `suggest` may take a few millis
 takes 20 to 200. The fork shares the frozen records with the original; results go on being recorded in the
 original meanwhile, without a lock. A proposal counts only for the trials it was computed from: if a trial was
 handed out since, it is computed again; if one ended since, too, but once only, or eight busy trials would keep
-it from ever being ready. In a hurry (suggestions are taken so fast that computing takes up a good part of the time
-between two) it is computed at the hand-out of the one before, and taken as it is: an answer that lacks the last
-result or two is worth more than an idle slot.
+it from ever being ready.
 
 Where Ray reuses actors, an idle slot costs more than time: at the second trial that ends while none is pending Ray
 ends its actor, and a language model is loaded again. Trials of one length end together. So the thread goes on, each
-time as if what it has proposed were running already: spare points, for when the present one is not ready. They lack a
-result or two; what kind of run they are for is decided anew.
+time as if what it has proposed were running already: spare points, for when the present one is not ready (see
+`search/lookahead.py`: they take milliseconds). They lack a result or two; what kind of run they are for is decided
+anew.
+
+In a hurry (suggestions are taken so fast that computing takes up a good part of the time between two: trials of a
+second, or a thousand in flight) an answer that lacks the last results is worth more than an idle slot, and Ray's loop
+needs the interpreter as well. Spare points come first then, and a proposal is taken as it is; the next one is computed
+after a rest of several times what it takes.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jobs_ray.tune.computation import NOT_READY, Job, Moment, is_new, is_suggestion
+from jobs_ray.tune.computation import NOT_READY, Job, Moment, is_suggestion, kind_of, may_start
 
 if TYPE_CHECKING:
     from jobs_ray.search.optimizer import JoBSOptimizer
@@ -38,6 +43,8 @@ _ALLOWANCE_S = 0.06
 _STALE_LIMIT = 1
 _HURRY = 0.1  # part of the time between two suggestions that computing one may take before we are in a hurry
 _SMOOTHING = 0.2  # of the newest in the running means of both
+_MOST_AHEAD = 64
+_REST = 2.0  # times what a computation takes from the start of one to the next, in a hurry
 
 
 class Proposer:
@@ -49,6 +56,7 @@ class Proposer:
         self._job: Job | None = None
         self._turn = threading.Lock()
         self._chains: deque[Job] = deque(maxlen=2)  # the last ones, the newest first: for their spare points
+        self._started = -math.inf  # when the last computation was
         self._first_asked: float | None = None
         self._stale = 0
         self._allowance = _ALLOWANCE_S
@@ -76,34 +84,40 @@ class Proposer:
         self._allowance = min(_ALLOWANCE_S, self._allowance + 0.5 * (now - self._last))
         patience = deadline - now if wait else self._allowance
         end = now + max(0.0, patience)
-        result = self._await(core, moment, end, wait, spare)
-        computed = result is not NOT_READY
-        if not computed and spare and not wait:
+        result: Any = NOT_READY
+        if hurried := spare > 0 and not wait and self.hurried:
+            self._take_in(core)
             result = self._spare(core, moment)
+        computed = False
+        if result is NOT_READY and not (hurried and self._growing()):
+            result = self._await(core, moment, end, wait, spare)
+            computed = result is not NOT_READY
+            if not computed and spare and not wait:
+                result = self._spare(core, moment)
         self._last = self._clock()
         self._allowance = max(0.0, self._allowance - (self._last - now))
         if result is NOT_READY and self._last >= deadline:
             logger.warning("the next suggestion was not ready after %.0f s; a space-filling one is used", self.cap_s)
             result, computed = self._fallback(core, moment), True
         if computed:
-            if self._job is not None and self._job.done.is_set():
-                self._cost = _running_mean(self._cost, self._job.seconds)
-                self._keep(self._job)
+            self._take_in(core)
             self._job = None
         if result is not NOT_READY:
             self._first_asked, self._stale = None, 0
         if is_suggestion(result):
-            for job in self._chains:
-                job.given += 1
-            if self._given is not None and moment.ended:  # the first trials are handed out all at once
+            for job in (*self._chains, *filter(None, [self._job])):
+                job.given[kind_of(result)] += 1
+            if self._given is not None:
                 self._pace = _running_mean(self._pace, self._last - self._given)
-            self._given = self._last
+            self._given = self._last if moment.ended else None  # the first trials are handed out all at once
         return result
 
     def prepare(self, core: JoBSOptimizer, moment: Moment, spare: int = 0) -> None:
         """Starts on the next suggestion before Ray asks for it (a trial has just ended, or begun in a hurry)."""
         job = self._job
         if job is not None and (not job.done.is_set() or job.moment == moment or self._good_enough(job, moment)):
+            return
+        if self.hurried and self._resting():
             return
         self._keep(job)
         self._job = self._start(core, moment, spare)
@@ -112,13 +126,12 @@ class Proposer:
         while True:
             job = self._job
             if job is not None and job.done.is_set() and not self._usable(job, moment, wait):
-                self._keep(job)
-                job = self._job = None
+                self._take_in(core)
+                job = None
             if job is None:
                 job = self._job = self._start(core, moment, spare)
             if not job.done.wait(max(0.0, end - self._clock())):
                 return NOT_READY
-            core.adopt_cache(job.fork)  # what was fitted serves the next fork, and predictions meanwhile
             if self._usable(job, moment, wait):
                 if job.error is None:
                     return job.proposal
@@ -146,27 +159,43 @@ class Proposer:
         self.fallbacks += 1
         return core.propose(full=moment.full, quick=True)
 
+    def _resting(self) -> bool:
+        return self._clock() < self._started + _REST * (self._cost or 0.0)
+
+    def _growing(self) -> bool:
+        """Whether the next spare point is not far: a new computation would only put an end to it."""
+        return bool(self._chains) and self._chains[0].growing and self._resting()
+
+    def _take_in(self, core: JoBSOptimizer) -> None:
+        """What has been computed by now."""
+        job = self._job
+        if job is not None and job.done.is_set():
+            core.adopt_cache(job.fork)  # what was fitted serves the next fork, and predictions meanwhile
+            self._cost = _running_mean(self._cost, job.seconds)
+            self._keep(job)
+            self._job = None
+
     def _keep(self, job: Job | None) -> None:
         if job is not None and job.wanted:
             self._chains.appendleft(job)
 
     def _spare(self, core: JoBSOptimizer, moment: Moment) -> Any:
-        """A spare point, if a run of its kind is still what is next. Those that were given since it was computed count
-        as what its chain had foreseen in their places: mostly they are much the same.
+        """A spare point of the kind of run that is next. Those that were given since it was computed count as what its
+        chain had foreseen in their places: mostly they are much the same.
         """
-        for job in self._chains:
-            known = Moment(job.moment.handed_out + job.given, job.moment.ended, job.moment.full)
-            chain = [job.proposal, *job.spare]
-            if len(chain) > job.given and is_new(found := chain[job.given]) and known.knows_all_running(moment):
-                now = core.propose(full=moment.full, quick=True)
-                return found if is_new(now) and (now.phase, now.steps) == (found.phase, found.steps) else NOT_READY
-        return NOT_READY
+        after = [(job, job.moment.handed_out + job.given.total()) for job in self._chains]
+        chains = [job for job, n in after if (n, job.moment.full) == (moment.handed_out, moment.full)]
+        if not chains or not is_suggestion(now := core.propose(full=moment.full, quick=True)):
+            return NOT_READY
+        found = (s for job in chains for s in job.left(kind_of(now)) if may_start(core, s))
+        return next(found, NOT_READY)
 
     def _start(self, core: JoBSOptimizer, moment: Moment, spare: int) -> Job:
         for older in self._chains:
             older.superseded = True
-        if self._pace is not None and self._cost:
-            spare = min(spare, int(self._pace / self._cost))  # what there is time for
+        self._started = self._clock()
+        if spare and self.hurried and self._pace and self._cost:  # and those that are taken until the next computation
+            spare += math.ceil(min(_REST * self._cost / self._pace, _MOST_AHEAD))
         return Job(moment, core.fork(), wanted=spare).start(self._turn)
 
 

@@ -17,7 +17,7 @@ from ray.tune import Trainable
 from ray.tune.trainable import FunctionTrainable
 
 _REFRESH_S = 1.0  # a cluster may grow
-_MOST_SPARE = 7  # suggestions computed ahead: each takes a worker thread 30 to 100 ms
+_MOST_SPARE = 63  # suggestions computed ahead: each takes a worker thread 2 to 5 ms
 
 
 class Capacity:
@@ -40,8 +40,9 @@ class Capacity:
         # 0: the cluster cannot run one now, but may be about to grow; Ray must see the demand
         return not counts or min(counts) == 0 or live < min(counts)
 
-    def spare(self, live: int, trials: Sequence[Any]) -> int:
-        """How many suggestions may be wanted at once beside the present one, where an actor is lost that finds none.
+    def spare(self, live: int, trials: Sequence[Any], hurried: bool = False) -> int:
+        """How many suggestions may be wanted at once beside the present one: in a hurry, and where an actor is lost
+        that finds none.
 
         Tune tells no searcher of `reuse_actors`, but only for a class of the user's that can be reset is it worth it.
         (Ray resets functions, too, which keep nothing.)
@@ -50,7 +51,7 @@ class Capacity:
             kind = trials[-1].get_trainable_cls()
             own = kind is not None and not issubclass(kind, FunctionTrainable)
             self._may_reuse = own and kind.reset_config is not Trainable.reset_config
-        return min(live, _MOST_SPARE) if self._may_reuse else 0
+        return min(live, _MOST_SPARE) if hurried or self._may_reuse else 0
 
     def _cluster(self) -> dict[str, float]:
         now = time.monotonic()

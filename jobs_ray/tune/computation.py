@@ -7,11 +7,15 @@ import logging
 import threading
 import time
 import weakref
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeGuard
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
-from jobs_ray.search.optimizer import FINISHED, Suggestion
-from jobs_ray.trials import Phase
+from jobs_ray.search.lookahead import Lookahead
+from jobs_ray.search.optimizer import Suggestion
+from jobs_ray.trials import Phase, TrialStatus
 
 if TYPE_CHECKING:
     from jobs_ray.search.optimizer import JoBSOptimizer
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOT_READY = object()  # ask again later
+_AT_ONCE = 8  # spare points that are computed before another job has its turn: some 20 ms
+Kind: TypeAlias = tuple[Phase, float | None, bool]
+"""Phase, steps, and whether it is a new configuration: no promotion."""
 _LEAVE_S = 10.0  # that the interpreter's end waits for what is being computed
 
 _running: weakref.WeakKeyDictionary[threading.Thread, Job] = weakref.WeakKeyDictionary()
@@ -48,9 +55,15 @@ class Job:
     error: BaseException | None = None
     seconds: float = 0.0
     wanted: int = 0  # spare points
+    ahead: Lookahead = field(default_factory=Lookahead)
     spare: list[Suggestion] = field(default_factory=list)  # each knows of the proposal and of those before it
-    given: int = 0  # suggestions since; its proposal is mostly the first of them
+    given: Counter[Kind] = field(default_factory=Counter)  # suggestions since, its own or not
+    growing: bool = True  # while there is something to come
     superseded: bool = False
+
+    def left(self, kind: Kind) -> list[Suggestion]:
+        """Of what was computed, in order. What was given since, of whatever origin, counts as the first of its kind."""
+        return [s for s in (self.proposal, *self.spare) if is_suggestion(s) and kind_of(s) == kind][self.given[kind] :]
 
     def start(self, turn: threading.Lock) -> Job:
         """Computes in a thread, one job with the `turn` at a time."""
@@ -61,41 +74,63 @@ class Job:
         return self
 
 
-def is_suggestion(proposal: Any) -> bool:
+def is_suggestion(proposal: Any) -> TypeGuard[Suggestion]:
     """Whether a trial can be started with it."""
-    return proposal is not NOT_READY and proposal is not None and proposal is not FINISHED
+    return isinstance(proposal, Suggestion)
 
 
-def is_new(proposal: Any) -> TypeGuard[Suggestion]:
-    """Whether it is a run of a new configuration: no promotion."""
-    return isinstance(proposal, Suggestion) and proposal.resume_from is None and proposal.phase is not Phase.CONFIRM
+def kind_of(suggestion: Suggestion) -> Kind:
+    """What is decided anew before a spare one is given."""
+    return suggestion.phase, suggestion.steps, suggestion.promotes is None
+
+
+def may_start(core: JoBSOptimizer, suggestion: Suggestion) -> bool:
+    """Whether the short run that it promotes, if any, waits for that still."""
+    source = suggestion.promotes
+    if source is None:
+        return True
+    taken = any(trial.promotes == source for trial in core.trials.values())
+    return core.trials[source].status is TrialStatus.STOPPED and not taken
 
 
 def _compute(job: Job, turn: threading.Lock) -> None:
-    with turn:
-        start = time.perf_counter()
-        try:
-            job.proposal = job.fork.propose(full=job.moment.full)
-        except Exception as error:  # handed to Ray's thread, which logs it and falls back
-            job.error = error
-        finally:
-            job.seconds = time.perf_counter() - start
-            job.done.set()
     try:
-        _go_on(job, turn)
+        with turn:
+            _propose(job)
+            chain = _chain(job)
+            for _ in islice(chain, _AT_ONCE):
+                pass
+        while not job.superseded:  # another job comes first
+            with turn:
+                if next(chain, None) is None:
+                    break
     except Exception:
         logger.warning("no further suggestion could be computed ahead", exc_info=True)
+    finally:
+        job.growing = False
 
 
-def _go_on(job: Job, turn: threading.Lock) -> None:
-    """Computes the spare points; another job comes first."""
+def _propose(job: Job) -> None:
+    start = time.perf_counter()
+    try:
+        job.proposal = job.fork.propose(full=job.moment.full, ahead=job.ahead)
+    except Exception as error:  # handed to Ray's thread, which logs it and falls back
+        job.error = error
+    finally:
+        job.seconds = time.perf_counter() - start
+        job.done.set()
+
+
+def _chain(job: Job) -> Iterator[Suggestion]:
+    """Computes the spare points, each when it is asked for."""
     fork, newest = job.fork.fork(), job.proposal
-    while len(job.spare) < job.wanted and is_new(newest) and not job.superseded:
-        with turn:
-            fork.accept(f"spare {len(job.spare)}", newest)
-            newest = fork.propose(full=job.moment.full)
-        if is_new(newest):
+    # where none is at hand (a model of the user's, the first one after a promotion) each is a whole computation
+    while len(job.spare) < job.wanted and is_suggestion(newest) and (job.ahead.filled or not job.superseded):
+        fork.accept(f"spare {len(job.spare)}", newest)
+        newest = fork.propose(full=job.moment.full, ahead=job.ahead)
+        if is_suggestion(newest):
             job.spare.append(newest)
+            yield newest
 
 
 @atexit.register

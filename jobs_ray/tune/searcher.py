@@ -207,7 +207,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             self._proposer.prepare(self.session.core, self._moment(), self._spare())
 
     def _spare(self) -> int:
-        return self._capacity.spare(len(self.session.live), self._trials)
+        return self._capacity.spare(len(self.session.live), self._trials, self._proposer.hurried)
 
     def _moment(self) -> Moment:
         return Moment(self.session.handed_out, self.session.ended, full=not self.can_stop)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from jobs_ray.models.cost import InFullRuns
 from jobs_ray.search.budget import ledger
+from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Suggestion
 from jobs_ray.space import Categorical, Integer, Mixture, Real
 from jobs_ray.trials import TrialStatus, TrialTable
@@ -94,6 +95,21 @@ class Driver:
             assert before.left > 0
             return name
         return None
+
+    def ask_ahead(self, n: int) -> None:
+        """Several at once, all but the first looked ahead for."""
+        ahead = Lookahead()
+        for _ in range(2 + n % 3):
+            name, before = next(self.names), self.optimizer.budget
+            answer = self.optimizer.propose(ahead=ahead)
+            if not isinstance(answer, Suggestion):
+                break
+            check_config(self.optimizer, self.space, answer.config)
+            self.optimizer.accept(name, answer)
+            trial = self.optimizer.trials[name]
+            assert trial.promotes == answer.promotes
+            self.shadows[name] = Shadow(trial.grant, trial.start, trial.curve.t if answer.resume_from else ())
+            assert before.left > 0
 
     def ask_and_run(self, n: int) -> None:
         name = self.ask(n)
@@ -320,7 +336,7 @@ def value_of(n: int) -> float:
     return odd.get(n % 97, 0.5 + (n * 2654435761 % 4096) / 2048.0)
 
 
-KINDS = ["ask_and_run"] * 8 + ["ask"] * 6 + ["advance"] * 6 + ["note_checkpoint"] * 2 + [
+KINDS = ["ask_and_run"] * 8 + ["ask"] * 6 + ["ask_ahead"] * 2 + ["advance"] * 6 + ["note_checkpoint"] * 2 + [
     "nan", "duplicate", "restart", "jump", "stray", "run_again", "error", "tell", "forget", "observe", "reload", "look",
 ]  # fmt: skip
 

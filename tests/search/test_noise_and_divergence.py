@@ -12,7 +12,7 @@ from core_runs import make, search, train
 from jobs_ray import FINISHED, Decision, JoBSOptimizer, Mixture, Phase, Real, Suggestion
 from jobs_ray.models.fitting import ModelCache, fit_models
 from jobs_ray.search.budget import allocate, confirm_share
-from jobs_ray.search.generator import safest
+from jobs_ray.search.promotion import safest
 from jobs_ray.trials import TrialStatus
 
 RUN = 25.0

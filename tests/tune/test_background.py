@@ -16,8 +16,17 @@ from ray import tune
 from ray.tune.trainable import wrap_function
 
 from jobs_ray.search.optimizer import Phase, Suggestion
+from jobs_ray.trials import TrialStatus
 from jobs_ray.tune.background import NOT_READY, Moment, Proposer
 from jobs_ray.tune.capacity import Capacity
+
+
+def proposal(number: int) -> Suggestion:
+    """What SlowCore's computation of that number comes to."""
+    return Suggestion({"number": number}, Phase.SEARCH, 2.0)
+
+
+QUICK = proposal(-1)
 
 
 @dataclass
@@ -35,16 +44,16 @@ class SlowCore:
     def adopt_cache(self, fork: SlowCore) -> None:
         assert fork is self
 
-    def propose(self, *, full: bool, quick: bool = False) -> str:
+    def propose(self, *, full: bool, quick: bool = False, ahead: Any = None) -> Suggestion:
         if quick:
-            return "quick"
+            return QUICK
         self.computed.append(len(self.computed))
         number = self.computed[-1]
         self.threads.add(threading.current_thread().name)
         assert self.gate.wait(20)
         if self.broken:
             raise RuntimeError("no fit today")
-        return f"proposal {number}"
+        return proposal(number)
 
 
 @pytest.fixture
@@ -65,21 +74,21 @@ def test_not_ready_while_trials_run_and_ready_afterwards(core: SlowCore) -> None
     assert proposer.next(core, moment, wait=False) is NOT_READY
     assert proposer.next(core, moment, wait=False) is NOT_READY
     finish(proposer, core)
-    assert proposer.next(core, moment, wait=False) == "proposal 0"
+    assert proposer.next(core, moment, wait=False) == proposal(0)
     assert core.computed == [0]  # one computation served all three questions
     assert core.threads == {"jobs-ray-suggest"}
 
 
 def test_with_nothing_running_it_waits_instead_of_making_ray_sleep(core: SlowCore) -> None:
     threading.Timer(0.2, core.gate.set).start()
-    assert Proposer().next(core, Moment(0, 0, False), wait=True) == "proposal 0"
+    assert Proposer().next(core, Moment(0, 0, False), wait=True) == proposal(0)
 
 
 def test_a_proposal_from_before_another_hand_out_is_computed_again(core: SlowCore) -> None:
     proposer = Proposer()
     assert proposer.next(core, Moment(3, 1, False), wait=False) is NOT_READY
     finish(proposer, core)
-    assert proposer.next(core, Moment(4, 1, False), wait=True) == "proposal 1"
+    assert proposer.next(core, Moment(4, 1, False), wait=True) == proposal(1)
 
 
 def test_a_trial_that_ended_meanwhile_is_taken_into_account_once(core: SlowCore) -> None:
@@ -89,7 +98,7 @@ def test_a_trial_that_ended_meanwhile_is_taken_into_account_once(core: SlowCore)
     core.gate.clear()
     assert proposer.next(core, Moment(3, 2, False), wait=False) is NOT_READY  # again, with what is new
     finish(proposer, core)
-    assert proposer.next(core, Moment(3, 5, False), wait=False) == "proposal 1"  # busy trials cannot starve it
+    assert proposer.next(core, Moment(3, 5, False), wait=False) == proposal(1)  # busy trials cannot starve it
 
 
 def test_prepared_when_a_trial_ends(core: SlowCore) -> None:
@@ -97,7 +106,7 @@ def test_prepared_when_a_trial_ends(core: SlowCore) -> None:
     proposer.prepare(core, moment)
     finish(proposer, core)
     proposer.prepare(core, moment)  # is ready: nothing to do
-    assert proposer.next(core, moment, wait=False) == "proposal 0"
+    assert proposer.next(core, moment, wait=False) == proposal(0)
     assert core.computed == [0]
 
 
@@ -108,7 +117,7 @@ def test_with_nothing_running_only_the_present_trials_count(core: SlowCore) -> N
         finish(proposer, core)
         core.gate.clear()
     core.gate.set()
-    assert proposer.next(core, Moment(3, 9, False), wait=True) == "proposal 2"
+    assert proposer.next(core, Moment(3, 9, False), wait=True) == proposal(2)
 
 
 def test_after_the_cap_a_space_filling_point_comes(core: SlowCore, caplog: pytest.LogCaptureFixture) -> None:
@@ -118,7 +127,7 @@ def test_after_the_cap_a_space_filling_point_comes(core: SlowCore, caplog: pytes
     now[0] += 29.0
     assert proposer.next(core, Moment(0, 0, False), wait=False) is NOT_READY
     now[0] += 2.0
-    assert proposer.next(core, Moment(0, 0, False), wait=False) == "quick"
+    assert proposer.next(core, Moment(0, 0, False), wait=False) == QUICK
     assert "was not ready after 30 s" in caplog.text
     assert proposer.fallbacks == 1
 
@@ -126,7 +135,7 @@ def test_after_the_cap_a_space_filling_point_comes(core: SlowCore, caplog: pytes
 def test_a_failing_computation_is_logged_and_replaced(core: SlowCore, caplog: pytest.LogCaptureFixture) -> None:
     core.broken = True
     core.gate.set()
-    assert Proposer().next(core, Moment(0, 0, False), wait=True) == "quick"
+    assert Proposer().next(core, Moment(0, 0, False), wait=True) == QUICK
     assert "no fit today" in caplog.text
 
 
@@ -163,7 +172,8 @@ class ForeseeingCore:
         self.gate, self.ready, self.forks, self.number = threading.Event(), ready, 0, 0
         self.accepted: list[str] = []
         self.kind: tuple[Phase, float] = (Phase.SEARCH, 2.0)
-        self.resume_from: str | None = None
+        self.promotes: str | None = None
+        self.trials: dict[str, Any] = {}
 
     def fork(self) -> ForeseeingCore:
         twin = copy.copy(self)
@@ -179,10 +189,10 @@ class ForeseeingCore:
     def accept(self, trial_id: str, suggestion: Suggestion) -> None:
         self.accepted.append(trial_id)
 
-    def propose(self, *, full: bool, quick: bool = False) -> Suggestion:
+    def propose(self, *, full: bool, quick: bool = False, ahead: Any = None) -> Suggestion:
         if not quick and self.number > self.ready:
             assert self.gate.wait(20)
-        return Suggestion({"by": self.number, "after": len(self.accepted)}, *self.kind, self.resume_from)
+        return Suggestion({"by": self.number, "after": len(self.accepted)}, *self.kind, promotes=self.promotes)
 
 
 @pytest.fixture
@@ -228,7 +238,7 @@ def test_a_point_foreseen_for_another_situation_is_not_given(foreseeing: Any, ch
     proposer.next(foreseeing, Moment(1, 0, False), wait=True, spare=2)
     computed_ahead(proposer, 2)
     if change == "promotion":
-        foreseeing.resume_from = "a short run"
+        foreseeing.promotes = "a short run"
     elif change != "one more was handed out":
         foreseeing.kind = (Phase.LEARN, 2.0) if change == "phase" else (Phase.SEARCH, 3.0)
     handed_out = 3 if change == "one more was handed out" else 2
@@ -249,6 +259,88 @@ def test_a_fresh_point_takes_the_place_of_the_one_foreseen() -> None:
     core.gate.set()
 
 
+def hurried(cost: float = 1.0, pace: float = 1.0) -> tuple[Proposer, list[float]]:
+    """A proposer that has seen computations take as long as trials, and its clock."""
+    now = [100.0]
+    proposer = Proposer(clock=lambda: now[0])
+    proposer._cost, proposer._pace = cost, pace
+    return proposer, now
+
+
+def test_in_a_hurry_spare_points_come_first_and_the_next_computation_rests() -> None:
+    core = ForeseeingCore(ready=99)
+    proposer, now = hurried()
+    assert proposer.hurried
+    proposer.next(core, Moment(1, 0, False), wait=True, spare=1)
+    computed_ahead(proposer, 3)  # one, and two more for the time until the next computation
+    proposer._cost = 1.0
+    for n in (1, 2):
+        proposer.prepare(core, Moment(1 + n, n, False), spare=1)
+        found = proposer.next(core, Moment(1 + n, n, False), wait=False, spare=1)
+        assert found.config == {"by": 1, "after": n}
+    assert core.forks == 1, "nothing was computed meanwhile"
+    now[0] += 10.0
+    proposer.prepare(core, Moment(4, 3, False), spare=1)
+    assert core.forks == 2
+
+
+def test_a_new_computation_does_not_end_a_chain_that_grows(foreseeing: Any) -> None:
+    """The spare point that comes in a moment serves; it may be the only one for long."""
+    proposer, now = hurried()
+    proposer.next(foreseeing, Moment(1, 0, False), wait=True, spare=1)
+    computed_ahead(proposer, 3)
+    proposer._cost = 1.0
+    job = proposer._chains[0]
+    job.spare.clear()
+    job.growing = True
+    assert proposer.next(foreseeing, Moment(2, 1, False), wait=False, spare=1) is NOT_READY
+    assert foreseeing.forks == 1
+    now[0] += 10.0  # it takes too long
+    assert proposer.next(foreseeing, Moment(2, 1, False), wait=False, spare=1) is NOT_READY
+    assert foreseeing.forks == 2
+
+
+@pytest.mark.parametrize("gone", ["", "promoted", "reopened"])
+def test_a_promotion_is_given_while_its_short_run_waits_for_it(gone: str) -> None:
+    core = ForeseeingCore(ready=99)
+    core.kind, core.promotes = (Phase.CONFIRM, 9.0), "short"
+    short = SimpleNamespace(status=TrialStatus.RUNNING if gone == "reopened" else TrialStatus.STOPPED, promotes=None)
+    core.trials = {"short": short}
+    proposer, _ = hurried()
+    proposer.next(core, Moment(1, 0, False), wait=True, spare=1)
+    computed_ahead(proposer, 3)
+    proposer._cost = 1.0
+    if gone == "promoted":
+        core.trials["full"] = SimpleNamespace(status=TrialStatus.RUNNING, promotes="short")
+    found = proposer._spare(core, Moment(2, 1, False))
+    assert (found is NOT_READY) is bool(gone)
+
+
+def test_a_spare_point_of_the_kind_that_is_next_is_found_among_others(foreseeing: Any) -> None:
+    proposer = Proposer()
+    proposer.next(foreseeing, Moment(1, 0, False), wait=True, spare=3)
+    computed_ahead(proposer, 3)
+    chain = proposer._chains[0].spare
+    chain[1] = Suggestion({"another": "length"}, Phase.SEARCH, 5.0)
+    foreseeing.kind = (Phase.SEARCH, 5.0)
+    given = proposer.next(foreseeing, Moment(2, 1, False), wait=False, spare=3)
+    assert given.config == {"another": "length"}
+    foreseeing.kind = (Phase.SEARCH, 2.0)
+    given = proposer.next(foreseeing, Moment(3, 2, False), wait=False, spare=3)
+    assert given.config == {"by": 1, "after": 1}
+
+
+def test_the_pace_is_that_of_trials_that_follow_others() -> None:
+    """Those at the beginning are handed out all at once, and then nothing is for as long as a trial takes."""
+    core = ForeseeingCore(ready=99)
+    now = [0.0]
+    proposer = Proposer(clock=lambda: now[0])
+    for handed_out, ended, at in ((0, 0, 1.0), (1, 0, 1.1), (2, 1, 90.0), (3, 2, 91.0), (4, 3, 92.0)):
+        now[0] = at
+        proposer.next(core, Moment(handed_out, ended, False), wait=True)
+    assert proposer._pace == pytest.approx(1.0)
+
+
 def test_only_actors_that_keep_something_want_spare_points() -> None:
     class Resets(tune.Trainable):
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -258,9 +350,10 @@ def test_only_actors_that_keep_something_want_spare_points() -> None:
         return Capacity().spare(live, [SimpleNamespace(get_trainable_cls=lambda: kind)])
 
     assert wanted(Resets) == wanted(tune.with_parameters(Resets, data=1)) == 3
-    assert wanted(Resets, live=100) == 7
+    assert wanted(Resets, live=100) == 63
     assert wanted(tune.Trainable) == wanted(wrap_function(lambda config: None)) == wanted(None) == 0
     assert Capacity().spare(3, []) == 0
+    assert Capacity().spare(3, [], hurried=True) == 3
 
 
 def test_a_computation_ahead_that_fails_takes_nothing_away(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,89 @@
+"""What to suggest after a suggestion, at once: chosen from the candidates that its maximiser has looked at.
+
+Each is the best of them by log expected improvement as if those before it had come out at their posterior mean, which
+is what a whole new computation would ask, too; but no model is fitted and no candidate is new. So a suggestion takes
+milliseconds, for whoever must have several at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jobs_ray.models.fitting import FittedModels
+from jobs_ray.search.acquisition import Within
+from jobs_ray.space import Array
+
+if TYPE_CHECKING:
+    from jobs_ray.models.joint import JointPosterior
+
+_OF_A_ROUND = 64
+"""Candidates of each round of the maximiser: those of the last ones lie around one point, and are worth nothing once it
+is taken."""
+
+
+@dataclass
+class Lookahead:
+    """For one chain of proposals: the first new configuration fills it, the others are taken from it.
+
+    models: of the first proposal, for all of them.
+    """
+
+    models: FittedModels | None = None
+    _rounds: list[tuple[Array, Array]] = field(default_factory=list)
+    _points: Array | None = None
+    _offset: Array = field(default_factory=lambda: np.zeros(0))
+    _joint: JointPosterior | None = None
+    _best: float = 0.0
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is something to take."""
+        return self._points is not None
+
+    def note(self, X: Array, score: Array) -> None:
+        """Candidates `n x d` of one round, and their scores `(n,)`."""
+        top = np.argsort(-score, kind="stable")[:_OF_A_ROUND]
+        self._rounds.append((X[top], score[top]))
+
+    def fill(self, chosen: Array) -> None:
+        """The maximiser has ended, and chose the point `chosen`."""
+        models = self.models
+        assert models is not None
+        surrogate = models.surrogate
+        assert surrogate is not None
+        points, first = np.unique(np.vstack([X for X, _ in self._rounds]), axis=0, return_index=True)
+        score = np.concatenate([score for _, score in self._rounds])[first]
+        self._rounds.clear()
+        self._points, self._joint = points, surrogate.joint(models.features(points))
+        self._best = surrogate.standardised(models.best)
+        self._offset = score - self._improvement()  # cost, price, and what was asked before
+        self._believe(int(np.flatnonzero((points == chosen).all(axis=1))[0]))
+
+    def take(self, within: Within) -> Array | None:
+        """The next point `(d,)`; None when there is none at that price."""
+        assert self._points is not None
+        score = np.where(within(self._points), self._improvement() + self._offset, -np.inf)
+        best = int(np.argmax(score))
+        if not np.isfinite(score[best]):
+            return None
+        self._believe(best)
+        return np.asarray(self._points[best])
+
+    def _improvement(self) -> Array:
+        import torch  # it is there: a surrogate is
+        from botorch.acquisition import LogExpectedImprovement
+
+        from jobs_ray.models.regression import evaluate
+
+        joint = self._joint
+        assert joint is not None
+        best = torch.tensor(self._best, dtype=torch.double)
+        return evaluate(LogExpectedImprovement(joint, best_f=best), np.arange(len(joint.mean), dtype=float)[:, None])
+
+    def _believe(self, point: int) -> None:
+        assert self._joint is not None
+        self._joint = self._joint.believing(point)
+        self._offset[point] = -np.inf

@@ -1,0 +1,66 @@
+"""Which short runs may be promoted to a full run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jobs_ray.models.fitting import fell_back
+from jobs_ray.space import Array, SearchSpace
+from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
+
+_STREAK = 4  # promotions in a row that diverged, and the next is none like them
+
+
+def promotable(trials: Sequence[Trial]) -> list[Trial]:
+    """Short runs that ended well and were not promoted yet. A promotion that was stopped is none, nor worth another."""
+    taken = {t.promotes for t in trials}
+    return [
+        t
+        for t in trials
+        if t.status is TrialStatus.STOPPED
+        and t.trial_id not in taken
+        and t.promotes is None
+        and t.phase is not Phase.CONFIRM
+        and t.curve.value
+        and not t.curve.ends_failed
+    ]
+
+
+def safest(space: SearchSpace, trials: Sequence[Trial], rivals: list[Trial]) -> list[Trial]:
+    """Of `rivals`, after a promotion that diverged while no run came to its end, or after `_STREAK` in a row: those
+    that do not fall already, and are nearer to a run that came to its end than to one that diverged. If none is: the
+    half farthest from the diverged.
+
+    Where the best is next to what diverges, the best short runs may all diverge, and a small budget be spent on them
+    one after the other, with nothing confirmed. But there the next try is worth its risk: with two in a row (family
+    `diverging`, 10 full runs, 24 pairs) regret was .365 instead of .285, +.080 +- .045; with four no search differed.
+    """
+    finals = [t.x for t in trials if t.final is not None]
+    back = fell_back(trials)
+    ill = {t.trial_id: t.x for t in trials if t.promotes and (t.trial_id in back or t.curve.ends_failed)}
+    ended = [t.trial_id in ill for t in trials if t.promotes and (t.trial_id in ill or t.final is not None)]
+    streak = next((i for i, badly in enumerate(reversed(ended)) if not badly), len(ended))
+    if not rivals or streak < (_STREAK if finals else 1):
+        return rivals
+    rivals = [t for t in rivals if t.curve.value[-1] >= max(t.curve.value[-2:])] or rivals
+    here = space.features(np.array([t.x for t in rivals]))
+    margin = _distance(here, space.features(np.array(list(ill.values()))))
+    if finals and (nearer := margin > _distance(here, space.features(np.array(finals)))).any():
+        return [t for t, near in zip(rivals, nearer, strict=True) if near]
+    return [t for t, far in zip(rivals, margin >= np.median(margin), strict=True) if far]
+
+
+def _distance(X: Array, others: Array) -> Array:
+    """Of each row of `n x f` to the nearest of `m x f`."""
+    return np.asarray(np.linalg.norm(X[:, None] - others[None], axis=-1).min(axis=1))
+
+
+def promoted_by(trials: TrialTable, x: tuple[float, ...], phase: Phase) -> str | None:
+    """The short run that a whole new run of `x` promotes: the stopped trial of the same configuration."""
+    if phase is Phase.SEARCH:
+        return None
+    taken = {t.promotes for t in trials.values()}
+    same = (t for t in trials.values() if t.x == x and t.status is TrialStatus.STOPPED)
+    return next((t.trial_id for t in same if t.trial_id not in taken), None)
