@@ -43,8 +43,8 @@ _ALLOWANCE_S = 0.06
 _STALE_LIMIT = 1
 _HURRY = 0.1  # part of the time between two suggestions that computing one may take before we are in a hurry
 _SMOOTHING = 0.2  # of the newest in the running means of both
-_MOST_AHEAD = 64
-_REST = 2.0  # times what a computation takes from the start of one to the next, in a hurry
+_MOST_AHEAD = 64  # spare points for the time until the next computation
+_REST = 2.0  # times what a computation takes from the start of one to the next, in a hurry (4: no faster, staler)
 
 
 class Proposer:
@@ -119,7 +119,7 @@ class Proposer:
             return
         if self.hurried and self._resting():
             return
-        self._keep(job)
+        self._take_in(core)
         self._job = self._start(core, moment, spare)
 
     def _await(self, core: JoBSOptimizer, moment: Moment, end: float, wait: bool, spare: int) -> Any:
@@ -194,7 +194,7 @@ class Proposer:
         for older in self._chains:
             older.superseded = True
         self._started = self._clock()
-        if spare and self.hurried and self._pace and self._cost:  # and those that are taken until the next computation
+        if spare and self.hurried and self._pace and self._cost:
             spare += math.ceil(min(_REST * self._cost / self._pace, _MOST_AHEAD))
         return Job(moment, core.fork(), wanted=spare).start(self._turn)
 
