@@ -148,7 +148,7 @@ class JoBSOptimizer:
             raise ValueError(f"trial {trial_id!r} was asked for before; every ask needs an id of its own")
         config = self._own(suggestion.config)
         x = tuple(self.space.encode(config).tolist())
-        promotes = suggestion.resume_from or promoted_by(self._trials, x, suggestion.phase)
+        promotes = promoted_by(self._trials, x, suggestion, self.max_t)
         source = self._trials.get(suggestion.resume_from) if suggestion.resume_from else None
         start = source.resume_t if source else 0.0
         curve = source.curve.up_to(start) if source else LearningCurve()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jobs_ray.models.fitting import fell_back
+from jobs_ray.search.settings import Suggestion
 from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 
@@ -57,9 +58,14 @@ def _distance(X: Array, others: Array) -> Array:
     return np.asarray(np.linalg.norm(X[:, None] - others[None], axis=-1).min(axis=1))
 
 
-def promoted_by(trials: TrialTable, x: tuple[float, ...], phase: Phase) -> str | None:
-    """The short run that a whole new run of `x` promotes: the stopped trial of the same configuration."""
-    if phase is Phase.SEARCH:
+def promoted_by(trials: TrialTable, x: tuple[float, ...], suggestion: Suggestion, max_t: float | None) -> str | None:
+    """The short run that `suggestion`, of the point `x`, promotes: as it says; else, of a whole run (it may have been
+    made elsewhere), the stopped trial of the same configuration. A short run may repeat one in a small finite space.
+    """
+    if source := suggestion.promotes or suggestion.resume_from:
+        return source
+    whole = suggestion.steps is None or (max_t is not None and suggestion.steps >= max_t)
+    if suggestion.phase is Phase.SEARCH or not whole:
         return None
     taken = {t.promotes for t in trials.values()}
     same = (t for t in trials.values() if t.x == x and t.status is TrialStatus.STOPPED)

@@ -371,6 +371,11 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
     given_options={"mode": "min", "max_t": None, "budget": 8.5, "num_trials": None, "resume": False, "seed": 0},
     operations=[("ask_and_run", 0), ("ask", 0), ("jump", 0), ("restart", 0), ("reload", 0)],
 )
+@example(  # a short run of a configuration that another one had was taken for its promotion
+    space={"fixed": {"epochs": 1, "tag": "x"}, "method": Categorical(["full", "lora", "ia3"])},
+    given_options={"mode": "min", "max_t": 25.0, "budget": 8.5, "num_trials": None, "extend": False, "seed": 0},
+    operations=[*[("ask_and_run", 0)] * 3, ("ask_and_run", 1), ("ask_ahead", 0)],
+)
 @given(
     space=spaces(),
     given_options=options(),
