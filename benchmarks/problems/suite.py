@@ -23,9 +23,14 @@ from benchmarks.data import Array
 from benchmarks.emulator import CACHE
 from benchmarks.problems.families import FAMILIES
 from benchmarks.problems.layout import Layout
+from benchmarks.problems.regmix import regmix
 from benchmarks.problems.shapes import Drawn, times
+from benchmarks.problems.slimpajama import slimpajama
 from benchmarks.problems.terms import Term
 from benchmarks.simulate import Problem
+
+PUBLIC = {"regmix": regmix, "slimpajama": slimpajama}
+"""Families made of runs that others have published."""
 
 WORST = 3.0
 """Regret of a crash, and the most that any configuration has: one disaster must not decide a mean."""
@@ -54,17 +59,15 @@ class Instance:
 
 
 def names() -> list[str]:
-    """Every family, `regmix` included (it needs the public runs)."""
-    return [*FAMILIES, "regmix"]
+    """Every family, with `regmix` and `slimpajama` (they need the public runs)."""
+    return [*FAMILIES, *PUBLIC]
 
 
 def draw(family: str, instance: int, data: str | None = None) -> Drawn:
     """Raises ValueError for an unknown family."""
     rng = np.random.default_rng((zlib.crc32(family.encode()), instance))
-    if family == "regmix":
-        from benchmarks.problems.regmix import regmix
-
-        return regmix(rng, instance, data)
+    if family in PUBLIC:
+        return PUBLIC[family](rng, instance, data)
     if family not in FAMILIES:
         raise ValueError(f"no family {family!r}: choose from {', '.join(names())}")
     return FAMILIES[family](rng, instance)

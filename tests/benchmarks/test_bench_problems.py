@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.problems import make
+from benchmarks.problems import make, slimpajama
 from benchmarks.problems.families import FAMILIES
 from benchmarks.problems.layout import Choice, Layout, Number
 from benchmarks.problems.regmix import leave_out_r2, regmix_folder
@@ -179,6 +179,30 @@ def test_regmix_is_a_good_regression_of_the_public_runs():
     assert drawn.curves(drawn.layout.random(5, np.random.default_rng(0))).shape == (5, 25)
 
 
-def test_regmix_says_what_is_missing(tmp_path):
+@pytest.mark.parametrize("instance", [0, 1, 6])
+def test_slimpajama_is_a_good_regression_of_real_curves(instance):
+    if not slimpajama.table_path().exists():
+        pytest.skip(f"there is no {slimpajama.table_path()} (set JOBS_RAY_DATA)")
+    assert slimpajama.leave_out_r2(instance) > 0.85
+    W, logs, curves = slimpajama.fitted(instance, None)
+    assert W.shape[1] == 7
+    assert np.ptp(W.sum(axis=1)) < 1e-9
+    off = np.abs(curves(W) - np.exp(logs)) / np.exp(logs[:, -1]).std()
+    assert np.median(off) < 0.2
+    drawn = draw("slimpajama", instance)
+    rows = drawn.layout.random(20, np.random.default_rng(0))
+    assert np.all(np.diff(drawn.curves(rows), axis=1) < 0.01)  # losses fall
+    np.testing.assert_array_equal(drawn.curves(rows)[:, -1], drawn.final(rows))
+
+
+def test_slimpajama_wants_another_size_and_other_losses_in_each_instance():
+    wanted = [slimpajama.wanted(i) for i in range(8)]
+    assert [size for size, _ in wanted] == list(slimpajama.SIZES) * 2
+    assert len({weights.tobytes() for _, weights in wanted[4:]}) == 4
+    assert all(weights.sum() == pytest.approx(1.0) for _, weights in wanted)
+
+
+@pytest.mark.parametrize("family", ["regmix", "slimpajama"])
+def test_a_family_of_public_runs_says_what_is_missing(tmp_path, family):
     with pytest.raises(FileNotFoundError, match="--data"):
-        draw("regmix", 0, str(tmp_path))
+        draw(family, 0, str(tmp_path))

@@ -1,0 +1,141 @@
+"""Pretraining runs on SlimPajama mixtures (meiqwq/Explaining-Data-Mixing-Scaling-Laws): 7 domains, real curves.
+
+40 to 60 mixtures a model size, ten reports each. A regression of the curves (principal components of their logarithms,
+each a GP on square roots of the weights, benchmarks/gp.py) answers any mixture; what is wanted is a weighted mean of
+the losses that depends on the instance, as does the size. The runs have weights of .02 to .42: beyond, the regression
+goes back to their mean.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import gp
+from benchmarks.data import Array
+from benchmarks.emulator import CACHE
+from benchmarks.problems.layout import Layout
+from benchmarks.problems.shapes import Drawn
+from benchmarks.problems.terms import Rng
+
+DOMAINS, REPORTS, COMPONENTS = 7, 10, 3
+SIZES = (122e6, 310e6, 680e6, 937e6)
+"""Parameters of the models of which there are 40 runs at least (of the larger ones 20 and 4)."""
+
+_NOISE = 0.03  # sd of a report, in sds of the finals, as in the families of losses
+
+
+def table_path(given: str | None = None) -> Path:
+    """In `given` or $JOBS_RAY_DATA, else ../shared/data, or its child `slimpajama_mixtures` where there is one."""
+    root = Path(__file__).resolve().parents[2]
+    folder = Path(given or os.environ.get("JOBS_RAY_DATA") or root.parent / "shared" / "data")
+    child = folder / "slimpajama_mixtures"
+    return (child if child.is_dir() else folder) / "dmsl_llm_slimpajama.csv"
+
+
+@lru_cache(maxsize=8)
+def load(path: Path, size: float) -> tuple[Array, Array]:
+    """Weights n x 7, and losses n x 10 x 7 at equal shares of a run.
+
+    Raises:
+        FileNotFoundError: the table is not there.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no {path.name} in {path.parent}: give --data DIR or set JOBS_RAY_DATA")
+    runs: dict[tuple[float, ...], list[tuple[float, ...]]] = defaultdict(list)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if float(row["model_size"]) == size:
+                weights = tuple(float(value) for name, value in row.items() if name.startswith("weight_"))
+                losses = [value for name, value in row.items() if name.endswith("_loss") and name[:6] != "openhe"]
+                if all(losses):
+                    runs[weights].append((float(row["n_tokens"]), *map(float, losses)))
+    share, found = np.arange(1, REPORTS + 1) / REPORTS, []
+    for reports in runs.values():
+        table = np.array(sorted(reports))
+        tokens = table[:, 0] / table[-1, 0]
+        found.append(np.stack([np.interp(share, tokens, table[:, 1 + i]) for i in range(DOMAINS)], axis=1))
+    W = np.array(list(runs))
+    return np.asarray(W / W.sum(1, keepdims=True)), np.array(found)
+
+
+def wanted(instance: int) -> tuple[float, Array]:
+    """The model's size, and (7,) weights of the losses: their mean, then broad and narrow random ones."""
+    rng = np.random.default_rng((instance, 7))
+    size = SIZES[instance % len(SIZES)]
+    if instance < len(SIZES):
+        return size, np.full(DOMAINS, 1 / DOMAINS)
+    return size, rng.dirichlet(np.full(DOMAINS, 1.0 if instance % 2 == 0 else 0.3))
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Mean (10,) and axes c x 10 of log curves, and a GP of each component."""
+
+    mean: Array
+    axes: Array
+    models: tuple[gp.TaskGP, ...]
+
+    def __call__(self, rows: Array) -> Array:
+        """Curves m x 10 of mixtures m x 7."""
+        scores = np.stack([model.mean(np.sqrt(rows) / 0.15, 0) for model in self.models], axis=1)
+        return np.asarray(np.exp(self.mean + scores @ self.axes))
+
+
+def regress(W: Array, logs: Array, thetas: Sequence[Any] = (None,) * COMPONENTS) -> Curves:
+    """Of log curves n x 10 on mixtures n x 7; `thetas`: hyperparameters, where they are known."""
+    mean = logs.mean(0)
+    axes = np.linalg.svd(logs - mean, full_matrices=False)[2][:COMPONENTS]
+    axes = axes * np.sign(axes.sum(1, keepdims=True))  # an SVD's signs are arbitrary
+    scores = (logs - mean) @ axes.T
+    sizes, task = scores.std(0), np.zeros(len(W), dtype=int)
+    models = tuple(
+        gp.fit(np.sqrt(W) / 0.15, task, scores[:, j] / sizes[j], theta, own=False) for j, theta in enumerate(thetas)
+    )
+    return Curves(mean, axes * sizes[:, None], models)
+
+
+def fitted(instance: int, data: str | None) -> tuple[Array, Array, Curves]:
+    """Weights n x 7 and log curves n x 10 of what is wanted, and their regression (hyperparameters are cached)."""
+    size, weights = wanted(instance)
+    W, losses = load(table_path(data), size)
+    logs = np.log(losses @ weights)
+    path = CACHE / f"slimpajama-gp-{instance}-{len(W)}.json"
+    if path.exists():
+        return W, logs, regress(W, logs, [np.array(theta) for theta in json.loads(path.read_text())])
+    curves = regress(W, logs)
+    CACHE.mkdir(exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}")
+    scratch.write_text(json.dumps([model.theta.tolist() for model in curves.models]))
+    scratch.replace(path)
+    return W, logs, curves
+
+
+def leave_out_r2(instance: int, data: str | None = None, folds: int = 5) -> float:
+    """R2 of the regression's final on runs left out, hyperparameters from all of them."""
+    W, logs, curves = fitted(instance, data)
+    thetas = [model.theta for model in curves.models]
+    fold, guess = np.random.default_rng(0).permutation(len(W)) % folds, np.zeros(len(W))
+    for f in range(folds):
+        guess[fold == f] = regress(W[fold != f], logs[fold != f], thetas)(W[fold == f])[:, -1]
+    final = np.exp(logs[:, -1])
+    return float(1 - np.mean((final - guess) ** 2) / np.var(final))
+
+
+def slimpajama(rng: Rng, instance: int, data: str | None = None) -> Drawn:
+    """Real curves of pretraining; nothing differs but the mixture."""
+    _, logs, curves = fitted(instance, data)
+
+    def final(rows: Array) -> Array:
+        return curves(rows)[:, -1]
+
+    return Drawn(Layout(DOMAINS), "eval_loss", final, curves, _NOISE * float(np.exp(logs[:, -1]).std()), REPORTS)
