@@ -105,7 +105,8 @@ class Policy:
             return None
         limited = settings.num_confirm != "auto"
         more_short = now.short_allowed and (now.endless or limited or now.search_short < now.plan.search_short)
-        wants_confirmation = now.confirmed < now.due or (not more_short and not (limited and now.owed == 0))
+        enough = settings.num_confirm != "auto" and now.confirmed >= settings.num_confirm
+        wants_confirmation = now.confirmed < now.due or not (more_short or enough)
         if wants_confirmation and now.money.affords(now.promotion_cost):
             if best := generator.best_short(now.affords_promotion):
                 return Action(Phase.CONFIRM, now.max_t, promotes=best.trial_id)

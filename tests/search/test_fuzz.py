@@ -376,6 +376,11 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
     given_options={"mode": "min", "max_t": 25.0, "budget": 8.5, "num_trials": None, "extend": False, "seed": 0},
     operations=[*[("ask_and_run", 0)] * 3, ("ask_and_run", 1), ("ask_ahead", 0)],
 )
+@example(  # an observed run takes the place of one of LEARN: the trial that is left confirms, as num_confirm allows
+    space={"fixed": {"epochs": 1, "tag": "x"}, "x": Real(0.0, 1.0)},
+    given_options={"mode": "min", "max_t": 25.0, "budget": 3.0, "num_trials": 5, "num_confirm": 2, "seed": 0},
+    operations=[*[("ask_and_run", 1)] * 3, ("observe", 2), *[("ask_and_run", 1)] * 2],
+)
 @given(
     space=spaces(),
     given_options=options(),
