@@ -17,6 +17,8 @@ from botorch.posteriors import GPyTorchPosterior
 from gpytorch.distributions import MultivariateNormal
 from torch import Tensor
 
+from jobs_ray.models.threads import one_thread
+
 
 class JointPosterior(Model):  # type: ignore[misc]
     """A BoTorch model whose X are the numbers of the points in the list, `b x 1 x 1`.
@@ -36,6 +38,7 @@ class JointPosterior(Model):  # type: ignore[misc]
         variance = self.covariance.diagonal()[rows].clamp_min(1e-10)  # less, and gpytorch warns
         return GPyTorchPosterior(MultivariateNormal(self.mean[rows, None], variance[:, None, None]))
 
+    @one_thread()
     def believing(self, point: int) -> JointPosterior:
         """As if `point` had come out at its mean ("kriging believer", see `Surrogate.with_pending`)."""
         column = self.covariance[:, point]
