@@ -83,15 +83,14 @@ def mode_of(metric: Metric) -> Literal["min", "max"]:
     return "min" if metric == "eval_loss" else "max"
 
 
-def data_folder(given: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of the task files: `given`, else $JOBS_RAY_DATA, else ../shared/data beside the repository.
+def data_folder(given: str | os.PathLike[str] | None = None, child: str = "llama3_lora_curves") -> Path:
+    """The folder of public runs: `given`, else $JOBS_RAY_DATA, else ../shared/data beside the repository.
 
-    Either the folder itself or its child `llama3_lora_curves` may hold the `<task>.json` files.
+    Either the folder itself or its child of that name may hold the files (of the default one, the `<task>.json`).
     """
     root = Path(__file__).resolve().parents[1]
     folder = Path(given or os.environ.get("JOBS_RAY_DATA") or root.parent / "shared" / "data")
-    child = folder / "llama3_lora_curves"
-    return child if child.is_dir() else folder
+    return folder / child if (folder / child).is_dir() else folder
 
 
 def load_task(path: Path) -> Task:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,7 @@ def fit_model(tasks: Sequence[Task], metric: Metric, thetas: Sequence[Array] | N
     shift, scale = F.mean(0), np.maximum(F.std(0), 1e-9)
     means = np.stack([values[g == i].mean(0) for i in range(len(tasks))])
     rest = values - means[g]
-    axes = np.linalg.svd(rest, full_matrices=False)[2][: COMPONENTS[metric]]
-    axes = axes * np.sign(axes.sum(1, keepdims=True))  # an SVD's signs are arbitrary: fix them for the cache
+    axes = principal_axes(rest, COMPONENTS[metric])
     scores = rest @ axes.T
     sizes = scores.std(0)
     Z = (F - shift) / scale
@@ -208,6 +208,20 @@ def moves(rows: Array, step: Array, rng: np.random.Generator) -> Array:
     return out
 
 
+def keep(path: Path, data: Any) -> None:
+    """Writes JSON at once: another process may be at it, too."""
+    path.parent.mkdir(exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}")
+    scratch.write_text(json.dumps(data))
+    scratch.replace(path)
+
+
+def principal_axes(rest: Array, count: int) -> Array:
+    """`count` x T of rows n x T whose mean is 0. An SVD's signs are arbitrary: they are fixed, for the cache."""
+    axes = np.linalg.svd(rest, full_matrices=False)[2][:count]
+    return np.asarray(axes * np.sign(axes.sum(1, keepdims=True)))
+
+
 def build(tasks: Sequence[Task], metric: Metric = "eval_loss", *, cache: bool = True,
           check: bool = True) -> tuple[list[Emulator], list[dict[str, Any]]]:  # fmt: skip
     """One emulator a task, and the leave-out accuracy (empty if not `check`).
@@ -231,8 +245,7 @@ def build(tasks: Sequence[Task], metric: Metric = "eval_loss", *, cache: bool = 
             "accuracy": accuracy(tasks, metric) if check else [],
         }
         if cache:
-            CACHE.mkdir(exist_ok=True)
-            path.write_text(json.dumps(saved))
+            keep(path, saved)
     emulators = []
     for i, task in enumerate(tasks):
         best = np.array(saved["best"][i])

@@ -8,28 +8,20 @@ those of the other families.
 from __future__ import annotations
 
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import gp
-from benchmarks.data import Array
-from benchmarks.emulator import CACHE
+from benchmarks.data import Array, data_folder
+from benchmarks.emulator import CACHE, keep
 from benchmarks.problems.layout import Layout
 from benchmarks.problems.shapes import Drawn, losses
 from benchmarks.problems.terms import Rng, standard
 
 DOMAINS, TARGETS, PILE_CC = 17, 13, 8
 """Pile-CC's place among the 13 losses: the target of the RegMix paper."""
-
-
-def regmix_folder(given: str | None = None) -> Path:
-    """`given` or $JOBS_RAY_DATA, else ../shared/data; its child `regmix` where there is one."""
-    root = Path(__file__).resolve().parents[2]
-    folder = Path(given or os.environ.get("JOBS_RAY_DATA") or root.parent / "shared" / "data")
-    return folder / "regmix" if (folder / "regmix").is_dir() else folder
 
 
 @lru_cache(maxsize=2)
@@ -74,10 +66,7 @@ def fit(W: Array, y: Array, name: str) -> gp.TaskGP:
     theta = np.array(json.loads(path.read_text())) if path.exists() else None
     model = gp.fit(Z, task, y, theta, own=False)
     if theta is None:
-        CACHE.mkdir(exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(model.theta.tolist()))
-        scratch.replace(path)
+        keep(path, model.theta.tolist())
     return model
 
 
@@ -96,7 +85,7 @@ def leave_out_r2(instance: int, data: str | None = None, folds: int = 5) -> floa
 
 def target(instance: int, data: str | None) -> tuple[Array, Array, str]:
     """Weights n x 17, the standardised log target (n,), and a name for the cache."""
-    W, L = load(regmix_folder(data))
+    W, L = load(data_folder(data, "regmix"))
     y = np.log(L @ wanted(instance))
     return W, (y - y.mean()) / y.std(), f"regmix-gp-{instance}-{len(y)}"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import gp
-from benchmarks.data import Array
-from benchmarks.emulator import CACHE
+from benchmarks.data import Array, data_folder
+from benchmarks.emulator import CACHE, keep, principal_axes
 from benchmarks.problems.layout import Layout
 from benchmarks.problems.shapes import Drawn
 from benchmarks.problems.terms import Rng
@@ -35,11 +34,8 @@ _NOISE = 0.03  # sd of a report, in sds of the finals, as in the families of los
 
 
 def table_path(given: str | None = None) -> Path:
-    """In `given` or $JOBS_RAY_DATA, else ../shared/data, or its child `slimpajama_mixtures` where there is one."""
-    root = Path(__file__).resolve().parents[2]
-    folder = Path(given or os.environ.get("JOBS_RAY_DATA") or root.parent / "shared" / "data")
-    child = folder / "slimpajama_mixtures"
-    return (child if child.is_dir() else folder) / "dmsl_llm_slimpajama.csv"
+    """In `data_folder(given)`."""
+    return data_folder(given, "slimpajama_mixtures") / "dmsl_llm_slimpajama.csv"
 
 
 @lru_cache(maxsize=8)
@@ -56,7 +52,7 @@ def load(path: Path, size: float) -> tuple[Array, Array]:
         for row in csv.DictReader(file):
             if float(row["model_size"]) == size:
                 weights = tuple(float(value) for name, value in row.items() if name.startswith("weight_"))
-                losses = [value for name, value in row.items() if name.endswith("_loss") and name[:6] != "openhe"]
+                losses = [value for name, value in row.items() if name.endswith("_loss") and name != "openhermes_loss"]
                 if all(losses):
                     runs[weights].append((float(row["n_tokens"]), *map(float, losses)))
     share, found = np.arange(1, REPORTS + 1) / REPORTS, []
@@ -94,8 +90,7 @@ class Curves:
 def regress(W: Array, logs: Array, thetas: Sequence[Any] = (None,) * COMPONENTS) -> Curves:
     """Of log curves n x 10 on mixtures n x 7; `thetas`: hyperparameters, where they are known."""
     mean = logs.mean(0)
-    axes = np.linalg.svd(logs - mean, full_matrices=False)[2][:COMPONENTS]
-    axes = axes * np.sign(axes.sum(1, keepdims=True))  # an SVD's signs are arbitrary
+    axes = principal_axes(logs - mean, COMPONENTS)
     scores = (logs - mean) @ axes.T
     sizes, task = scores.std(0), np.zeros(len(W), dtype=int)
     models = tuple(
@@ -113,10 +108,7 @@ def fitted(instance: int, data: str | None) -> tuple[Array, Array, Curves]:
     if path.exists():
         return W, logs, regress(W, logs, [np.array(theta) for theta in json.loads(path.read_text())])
     curves = regress(W, logs)
-    CACHE.mkdir(exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps([model.theta.tolist() for model in curves.models]))
-    scratch.replace(path)
+    keep(path, [model.theta.tolist() for model in curves.models])
     return W, logs, curves
 
 

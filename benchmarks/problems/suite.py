@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,7 +19,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks.data import Array
-from benchmarks.emulator import CACHE
+from benchmarks.emulator import CACHE, keep
 from benchmarks.problems.families import FAMILIES
 from benchmarks.problems.layout import Layout
 from benchmarks.problems.regmix import regmix
@@ -162,10 +161,7 @@ def cached_search(drawn: Drawn, name: str) -> dict[str, Any]:
     if drawn.known is not None and sign * drawn.final(drawn.known[None])[0] <= best:
         row = drawn.known
     saved = {"row": row.tolist(), "found": best, "three": costs}
-    CACHE.mkdir(exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")  # two processes may search for the same optimum
-    scratch.write_text(json.dumps(saved))
-    scratch.replace(path)
+    keep(path, saved)
     return saved
 
 

@@ -30,8 +30,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from botorch.models import SingleTaskGP
-from botorch.posteriors import GPyTorchPosterior
-from gpytorch.distributions import MultivariateNormal
 from gpytorch.kernels import Kernel
 from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
 from gpytorch.means import ZeroMean
@@ -39,6 +37,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from jobs_ray.models.joint import pointwise
 from jobs_ray.models.priors import LogNormal, Priors
 
 _SHARED = 0.9  # share of a known error's variance that neighbours have in common
@@ -175,8 +174,7 @@ class FinalValueGP(SingleTaskGP):  # type: ignore[misc]
         """Of the noise-free value. `b x 1 x p`, as analytic acquisition functions ask: no batch of b models for it."""
         if X.ndim != 3 or X.shape[-2] != 1 or args or any(kwargs.values()):
             return super().posterior(pad(X, (0, 1)), *args, **kwargs)
-        mean, variance = self.marginals(X.squeeze(-2))
-        return GPyTorchPosterior(MultivariateNormal(mean.unsqueeze(-1), variance[:, None, None]))
+        return pointwise(*self.marginals(X.squeeze(-2)))
 
     def marginals(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and variance `(m,)` of the noise-free value at `m x p`, without botorch's objects around them:
@@ -201,9 +199,8 @@ class FinalValueGP(SingleTaskGP):  # type: ignore[misc]
         train_X, s = self.train_inputs[0].split([X.shape[-1], 1], -1)
         Yvar = torch.cat([s.square(), torch.zeros_like(Y) if noise is None else noise])
         Y = torch.cat([self.train_targets.unsqueeze(-1), Y])
-        return FinalValueGP(
-            torch.cat([train_X, X]), Y, Yvar, self.covar_module, self.likelihood.second_noise_covar
-        ).eval()
+        kernel, learned = self.covar_module, self.likelihood.second_noise_covar
+        return FinalValueGP(torch.cat([train_X, X]), Y, Yvar, kernel, learned).eval()
 
     def leave_out(self, folds: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
         """Mean and variance `(n,)` of each *observation* from the data without its fold, in closed form.

@@ -20,6 +20,11 @@ from torch import Tensor
 from jobs_ray.models.threads import one_thread
 
 
+def pointwise(mean: Tensor, variance: Tensor) -> GPyTorchPosterior:
+    """Of `b x 1 x p` points, each on its own, from `(b,)` each."""
+    return GPyTorchPosterior(MultivariateNormal(mean.unsqueeze(-1), variance[:, None, None]))
+
+
 class JointPosterior(Model):  # type: ignore[misc]
     """A BoTorch model whose X are the numbers of the points in the list, `b x 1 x 1`.
 
@@ -36,7 +41,7 @@ class JointPosterior(Model):  # type: ignore[misc]
         """Of each point on its own."""
         rows = X[:, 0, 0].long()
         variance = self.covariance.diagonal()[rows].clamp_min(1e-10)  # less, and gpytorch warns
-        return GPyTorchPosterior(MultivariateNormal(self.mean[rows, None], variance[:, None, None]))
+        return pointwise(self.mean[rows], variance)
 
     @one_thread()
     def believing(self, point: int) -> JointPosterior:

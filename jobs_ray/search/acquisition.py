@@ -29,6 +29,7 @@ from jobs_ray.space import Array, Categorical, Integer, Mixture, SearchSpace
 
 if TYPE_CHECKING:
     from botorch.acquisition import AcquisitionFunction
+    from botorch.models.model import Model
 
 LEARN_SPARSITY = 0.1
 """Space-filling mixtures are drawn from a Dirichlet of this share of their concentration: most weight on one or two
@@ -58,8 +59,7 @@ def acquisition(models: FittedModels, hooks: Hooks, best: float | None = None) -
     best: what is to be improved, on the scale; the best posterior mean unless given. Given, it is log EI always.
     Raises RuntimeError without a surrogate.
     """
-    import torch  # it is there: a surrogate is
-    from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
+    from botorch.acquisition import AcquisitionFunction  # it is there: a surrogate is
 
     surrogate = models.surrogate
     if surrogate is None:
@@ -67,14 +67,22 @@ def acquisition(models: FittedModels, hooks: Hooks, best: float | None = None) -
     regression, hook = surrogate.regression, hooks.acquisition if best is None else None
     best_f = surrogate.standardised(models.best if best is None else best)
     if hook is None:
-        # a number would become a single-precision tensor
-        function = LogExpectedImprovement(regression.model, best_f=torch.tensor(best_f, dtype=torch.double))
+        function = log_improvement(regression.model, best_f)
     else:
         with guarded(hook, "the acquisition function"):
             function = hook(surrogate.observed, best_f, surrogate.pending)
             if not isinstance(function, AcquisitionFunction):
                 raise HookError(f"the acquisition hook returned a {type(function).__name__}, no AcquisitionFunction")
     return partial(_values, function, models, hook or hooks.surrogate)
+
+
+def log_improvement(model: Model, best_f: float) -> AcquisitionFunction:
+    """Log EI of a BoTorch model over `best_f`, in the model's units."""
+    import torch
+    from botorch.acquisition import LogExpectedImprovement
+
+    # a number would become a single-precision tensor
+    return LogExpectedImprovement(model, best_f=torch.tensor(best_f, dtype=torch.double))
 
 
 def _values(function: AcquisitionFunction, models: FittedModels, hook: Any, X: Array) -> Array:

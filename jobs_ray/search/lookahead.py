@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jobs_ray.models.fitting import FittedModels
-from jobs_ray.search.acquisition import Within
+from jobs_ray.search.acquisition import Within, log_improvement
 from jobs_ray.space import Array
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Lookahead:
 
     models: FittedModels | None = None
     _rounds: list[tuple[Array, Array]] = field(default_factory=list)
+    _chosen: Array | None = None
     _points: Array | None = None
     _offset: Array = field(default_factory=lambda: np.zeros(0))
     _joint: JointPosterior | None = None
@@ -41,7 +42,7 @@ class Lookahead:
     @property
     def filled(self) -> bool:
         """Whether there is something to take."""
-        return self._points is not None
+        return self._chosen is not None
 
     def note(self, X: Array, score: Array) -> None:
         """Candidates `n x d` of one round, and their scores `(n,)`."""
@@ -49,9 +50,11 @@ class Lookahead:
         self._rounds.append((X[top], score[top]))
 
     def fill(self, chosen: Array) -> None:
-        """The maximiser has ended, and chose the point `chosen`."""
-        models = self.models
-        assert models is not None
+        """The maximiser has ended, and chose the point `chosen`. The list is made when something is taken of it: who
+        waits for this one need not wait for that."""
+        self._chosen = chosen
+
+    def _list(self, models: FittedModels, chosen: Array) -> Array:
         surrogate = models.surrogate
         assert surrogate is not None
         points, first = np.unique(np.vstack([X for X, _ in self._rounds]), axis=0, return_index=True)
@@ -61,27 +64,26 @@ class Lookahead:
         self._best = surrogate.standardised(models.best)
         self._offset = score - self._improvement()  # cost, price, and what was asked before
         self._believe(int(np.flatnonzero((points == chosen).all(axis=1))[0]))
+        return points
 
     def take(self, within: Within) -> Array | None:
         """The next point `(d,)`; None when there is none at that price."""
-        assert self._points is not None
-        score = np.where(within(self._points), self._improvement() + self._offset, -np.inf)
+        assert self.models is not None
+        assert self._chosen is not None
+        points = self._list(self.models, self._chosen) if self._points is None else self._points
+        score = np.where(within(points), self._improvement() + self._offset, -np.inf)
         best = int(np.argmax(score))
         if not np.isfinite(score[best]):
             return None
         self._believe(best)
-        return np.asarray(self._points[best])
+        return np.asarray(points[best])
 
     def _improvement(self) -> Array:
-        import torch  # it is there: a surrogate is
-        from botorch.acquisition import LogExpectedImprovement
-
-        from jobs_ray.models.regression import evaluate
+        from jobs_ray.models.regression import evaluate  # torch is there: a surrogate is
 
         joint = self._joint
         assert joint is not None
-        best = torch.tensor(self._best, dtype=torch.double)
-        return evaluate(LogExpectedImprovement(joint, best_f=best), np.arange(len(joint.mean), dtype=float)[:, None])
+        return evaluate(log_improvement(joint, self._best), np.arange(len(joint.mean), dtype=float)[:, None])
 
     def _believe(self, point: int) -> None:
         assert self._joint is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 _STREAK = 4  # promotions in a row that diverged, and the next is none like them
 
 
-def promotable(trials: Sequence[Trial]) -> list[Trial]:
+def promotable(trials: Collection[Trial]) -> list[Trial]:
     """Short runs that ended well and were not promoted yet. A promotion that was stopped is none, nor worth another."""
     taken = {t.promotes for t in trials}
     return [

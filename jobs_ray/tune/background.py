@@ -28,7 +28,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jobs_ray.tune.computation import NOT_READY, Job, Moment, is_suggestion, kind_of, may_start
+from jobs_ray.search.settings import Suggestion
+from jobs_ray.tune.computation import NOT_READY, Job, Moment, kind_of, may_start
 
 if TYPE_CHECKING:
     from jobs_ray.search.optimizer import JoBSOptimizer
@@ -104,7 +105,7 @@ class Proposer:
             self._job = None
         if result is not NOT_READY:
             self._first_asked, self._stale = None, 0
-        if is_suggestion(result):
+        if isinstance(result, Suggestion):
             for job in (*self._chains, *filter(None, [self._job])):
                 job.given[kind_of(result)] += 1
             if self._given is not None:
@@ -153,7 +154,7 @@ class Proposer:
 
     def _good_enough(self, job: Job, moment: Moment) -> bool:
         """In a hurry: a suggestion that knows every trial that runs, if not each that has ended since."""
-        return job.moment.knows_all_running(moment) and self.hurried and is_suggestion(job.proposal)
+        return job.moment.knows_all_running(moment) and self.hurried and isinstance(job.proposal, Suggestion)
 
     def _fallback(self, core: JoBSOptimizer, moment: Moment) -> Any:
         self.fallbacks += 1
@@ -172,12 +173,9 @@ class Proposer:
         if job is not None and job.done.is_set():
             core.adopt_cache(job.fork)  # what was fitted serves the next fork, and predictions meanwhile
             self._cost = _running_mean(self._cost, job.seconds)
-            self._keep(job)
+            if job.wanted:
+                self._chains.appendleft(job)
             self._job = None
-
-    def _keep(self, job: Job | None) -> None:
-        if job is not None and job.wanted:
-            self._chains.appendleft(job)
 
     def _spare(self, core: JoBSOptimizer, moment: Moment) -> Any:
         """A spare point of the kind of run that is next. Those that were given since it was computed count as what its
@@ -185,7 +183,7 @@ class Proposer:
         """
         after = [(job, job.moment.handed_out + job.given.total()) for job in self._chains]
         chains = [job for job, n in after if (n, job.moment.full) == (moment.handed_out, moment.full)]
-        if not chains or not is_suggestion(now := core.propose(full=moment.full, quick=True)):
+        if not chains or not isinstance(now := core.propose(full=moment.full, quick=True), Suggestion):
             return NOT_READY
         found = (s for job in chains for s in job.left(kind_of(now)) if may_start(core, s))
         return next(found, NOT_READY)

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.optimizer import Suggestion
-from jobs_ray.trials import Phase, TrialStatus
+from jobs_ray.search.promotion import promotable
+from jobs_ray.trials import Phase
 
 if TYPE_CHECKING:
     from jobs_ray.search.optimizer import JoBSOptimizer
@@ -63,7 +64,9 @@ class Job:
 
     def left(self, kind: Kind) -> list[Suggestion]:
         """Of what was computed, in order. What was given since, of whatever origin, counts as the first of its kind."""
-        return [s for s in (self.proposal, *self.spare) if is_suggestion(s) and kind_of(s) == kind][self.given[kind] :]
+        return [s for s in (self.proposal, *self.spare) if isinstance(s, Suggestion) and kind_of(s) == kind][
+            self.given[kind] :
+        ]
 
     def start(self, turn: threading.Lock) -> Job:
         """Computes in a thread, one job with the `turn` at a time."""
@@ -74,11 +77,6 @@ class Job:
         return self
 
 
-def is_suggestion(proposal: Any) -> TypeGuard[Suggestion]:
-    """Whether a trial can be started with it."""
-    return isinstance(proposal, Suggestion)
-
-
 def kind_of(suggestion: Suggestion) -> Kind:
     """What is decided anew before a spare one is given."""
     return suggestion.phase, suggestion.steps, suggestion.promotes is None
@@ -87,10 +85,7 @@ def kind_of(suggestion: Suggestion) -> Kind:
 def may_start(core: JoBSOptimizer, suggestion: Suggestion) -> bool:
     """Whether the short run that it promotes, if any, waits for that still."""
     source = suggestion.promotes
-    if source is None:
-        return True
-    taken = any(trial.promotes == source for trial in core.trials.values())
-    return core.trials[source].status is TrialStatus.STOPPED and not taken
+    return source is None or any(trial.trial_id == source for trial in promotable(core.trials.values()))
 
 
 def _compute(job: Job, turn: threading.Lock) -> None:
@@ -113,7 +108,7 @@ def _compute(job: Job, turn: threading.Lock) -> None:
 def _propose(job: Job) -> None:
     start = time.perf_counter()
     try:
-        job.proposal = job.fork.propose(full=job.moment.full, ahead=job.ahead)
+        job.proposal = job.fork.propose(full=job.moment.full, ahead=job.ahead if job.wanted else None)
     except Exception as error:  # handed to Ray's thread, which logs it and falls back
         job.error = error
     finally:
@@ -125,10 +120,10 @@ def _chain(job: Job) -> Iterator[Suggestion]:
     """Computes the spare points, each when it is asked for."""
     fork, newest = job.fork.fork(), job.proposal
     # where none is at hand (a model of the user's, the first one after a promotion) each is a whole computation
-    while len(job.spare) < job.wanted and is_suggestion(newest) and (job.ahead.filled or not job.superseded):
+    while len(job.spare) < job.wanted and isinstance(newest, Suggestion) and (job.ahead.filled or not job.superseded):
         fork.accept(f"spare {len(job.spare)}", newest)
         newest = fork.propose(full=job.moment.full, ahead=job.ahead)
-        if is_suggestion(newest):
+        if isinstance(newest, Suggestion):
             job.spare.append(newest)
             yield newest
 

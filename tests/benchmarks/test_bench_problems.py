@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from benchmarks.data import data_folder
 from benchmarks.problems import make, slimpajama
 from benchmarks.problems.families import FAMILIES
 from benchmarks.problems.layout import Choice, Layout, Number
-from benchmarks.problems.regmix import leave_out_r2, regmix_folder
+from benchmarks.problems.regmix import leave_out_r2
 from benchmarks.problems.shapes import decay
 from benchmarks.problems.suite import WORST, draw, ranks, search_optimum
 from jobs_ray import SearchSpace
@@ -172,8 +173,8 @@ def test_unknown_family():
 
 
 def test_regmix_is_a_good_regression_of_the_public_runs():
-    if not (regmix_folder() / "train_mixture_1m.csv").exists():
-        pytest.skip(f"the RegMix tables are not in {regmix_folder()} (set JOBS_RAY_DATA)")
+    if not (data_folder(child="regmix") / "train_mixture_1m.csv").exists():
+        pytest.skip(f"the RegMix tables are not in {data_folder(child='regmix')} (set JOBS_RAY_DATA)")
     assert leave_out_r2(0) > 0.9
     drawn = draw("regmix", 0)
     assert drawn.curves(drawn.layout.random(5, np.random.default_rng(0))).shape == (5, 25)

@@ -53,6 +53,15 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return calls
 
 
+def modelled(n: int) -> tuple[SearchSpace, FittedModels, Any]:
+    """A space, a surrogate of `n` points of it, and the points, the best first."""
+    space = SearchSpace(SPACE)
+    X = space.sample(n, np.random.default_rng(0))
+    z = -((space.features(X) - 0.3) ** 2).sum(axis=1)
+    surrogate = fit_surrogate(space.features(X), z, np.zeros(n))
+    return space, FittedModels(Scale(False), {}, space.features, surrogate, float(z.max())), X[np.argsort(-z)]
+
+
 def test_the_first_is_what_would_be_proposed_without_it_and_nothing_changes() -> None:
     optimizer = searching()
     state, alone = optimizer.state_dict(), optimizer.propose()
@@ -84,18 +93,16 @@ def test_no_two_are_alike_and_no_short_run_is_promoted_twice() -> None:
 
 def test_each_is_the_best_of_the_list_as_if_those_before_had_come_out_as_expected() -> None:
     """Against the naive way: the Gaussian process conditioned anew, the acquisition function on the whole list."""
-    space = SearchSpace(SPACE)
-    X = space.sample(24, np.random.default_rng(0))
-    z = -((space.features(X) - 0.3) ** 2).sum(axis=1)
-    surrogate = fit_surrogate(space.features(X), z, np.zeros(24))
-    models = FittedModels(Scale(False), {}, space.features, surrogate, float(z.max()))
+    space, models, X = modelled(24)
+    surrogate = models.surrogate
+    assert surrogate is not None
     ahead, noted = Lookahead(models), list[Any]()
 
     def note(points: Any, score: Any) -> None:
         noted.extend(points[np.argsort(-score, kind="stable")[:64]])
         ahead.note(points, score)
 
-    x = maximise(space, acquisition(models, Hooks()), X[np.argsort(-z)[:8]], X, np.random.default_rng(1), note)
+    x = maximise(space, acquisition(models, Hooks()), X[:8], X, np.random.default_rng(1), note)
     ahead.fill(x)
     points, chosen = np.unique(np.array(noted), axis=0), [x]
     for _ in range(10):
@@ -164,11 +171,7 @@ def test_fixed_candidates_are_taken_once_each() -> None:
 
 
 def test_where_nothing_is_within_the_price_there_is_nothing() -> None:
-    space = SearchSpace(SPACE)
-    X = space.sample(12, np.random.default_rng(0))
-    z = -((space.features(X) - 0.3) ** 2).sum(axis=1)
-    surrogate = fit_surrogate(space.features(X), z, np.zeros(12))
-    models = FittedModels(Scale(False), {}, space.features, surrogate, float(z.max()))
+    space, models, X = modelled(12)
     ahead = Lookahead(models)
     x = maximise(space, acquisition(models, Hooks()), X, X, np.random.default_rng(1), ahead.note)
     ahead.fill(x)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune.trainable import wrap_function
 
 from jobs_ray.search.optimizer import Phase, Suggestion
-from jobs_ray.trials import TrialStatus
+from jobs_ray.trials import LearningCurve, Trial, TrialStatus
 from jobs_ray.tune.background import NOT_READY, Moment, Proposer
 from jobs_ray.tune.capacity import Capacity
 
@@ -304,14 +304,14 @@ def test_a_new_computation_does_not_end_a_chain_that_grows(foreseeing: Any) -> N
 def test_a_promotion_is_given_while_its_short_run_waits_for_it(gone: str) -> None:
     core = ForeseeingCore(ready=99)
     core.kind, core.promotes = (Phase.CONFIRM, 9.0), "short"
-    short = SimpleNamespace(status=TrialStatus.RUNNING if gone == "reopened" else TrialStatus.STOPPED, promotes=None)
-    core.trials = {"short": short}
+    short = Trial("short", {}, (), Phase.SEARCH, 2.0, status=TrialStatus.STOPPED, curve=LearningCurve((2.0,), (1.0,)))
+    core.trials = {"short": replace(short, status=TrialStatus.RUNNING) if gone == "reopened" else short}
     proposer, _ = hurried()
     proposer.next(core, Moment(1, 0, False), wait=True, spare=1)
     computed_ahead(proposer, 3)
     proposer._cost = 1.0
     if gone == "promoted":
-        core.trials["full"] = SimpleNamespace(status=TrialStatus.RUNNING, promotes="short")
+        core.trials["full"] = Trial("full", {}, (), Phase.CONFIRM, 9.0, promotes="short")
     found = proposer._spare(core, Moment(2, 1, False))
     assert (found is NOT_READY) is bool(gone)
 
