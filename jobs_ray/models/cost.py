@@ -9,6 +9,7 @@ Bayesian Optimization of Machine Learning Algorithms", section 3.2, models the d
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -115,7 +116,7 @@ def known_costs(
     return Measured(space, trials, max_t, sums.rate, cache.costs)
 
 
-def _fit(space: SearchSpace, trials: list[Trial]) -> Regression:
+def _fit(space: SearchSpace, trials: Sequence[Trial]) -> Regression:
     import_models()
     from jobs_ray.models.priors import LogNormal, Priors
     from jobs_ray.models.regression import fit_regression

@@ -161,12 +161,17 @@ class Denoiser:
 
     def __call__(self, trials: Sequence[Trial], *, fit: bool = True) -> list[Trial]:
         """`trials` with their curves averaged; `fit=False`: as fitted last."""
-        curves = [t.curve for t in trials if t.curve.value]
-        if fit and not (len(curves) == len(self._fitted_to) and all(map(is_, curves, self._fitted_to))):
-            promoted = {t.promotes for t in trials if t.promotes and t.curve.value}
-            self.fitted = fit_smoothing([t.curve for t in trials if t.trial_id not in promoted])
-            self._fitted_to = curves
+        if fit:
+            self._fit(trials)
         return [self._averaged(t) for t in trials] if self.fitted else list(trials)
+
+    def _fit(self, trials: Sequence[Trial]) -> None:
+        curves = [t.curve for t in trials if t.curve.value]
+        if len(curves) == len(self._fitted_to) and all(map(is_, curves, self._fitted_to)):
+            return
+        promoted = {t.promotes for t in trials if t.promotes and t.curve.value}
+        self.fitted = fit_smoothing([t.curve for t in trials if t.trial_id not in promoted])
+        self._fitted_to = curves
 
     def copy(self) -> Denoiser:
         return replace(self, _known=dict(self._known))

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -57,7 +57,8 @@ class TrialTable(Mapping[str, Trial]):
         self._all: dict[str, Trial] = {}
         self._running: dict[str, None] = {}
         self._kept: set[str] = set()
-        self._ended: Counter[Kind] = Counter()
+        self._kinds: Counter[Kind] = Counter()
+        self._recalled: list[Trial] | None = None  # of this moment; None: to be made
         self._ended_steps = 0.0
         self._ended_trained = 0
         self._ended_costs = CostSums()
@@ -73,7 +74,11 @@ class TrialTable(Mapping[str, Trial]):
         name = trial.trial_id
         if name in self._all and name not in self._running:
             raise ValueError(f"trial {name!r} has ended; its record does not change any more")
+        if name in self._all:
+            self._less(self._all[name])
         self._all[name] = trial
+        self._kinds[trial.kind] += 1
+        self._recalled = None
         if trial.curve.t and (trial.charged or trial.completed):
             self.reached = max(self.reached, trial.curve.t[-1])
         if trial.running:
@@ -81,7 +86,6 @@ class TrialTable(Mapping[str, Trial]):
             return
         self._running.pop(name, None)
         self.endings += 1
-        self._ended[trial.kind] += 1
         if trial.charged:
             self._ended_steps += trial.steps
             self._ended_trained += bool(trial.curve.last_t)
@@ -108,8 +112,9 @@ class TrialTable(Mapping[str, Trial]):
             before = self._all[name]
             trial = self._all[name] = replace(before, status=TrialStatus.STOPPED)
             self.endings += 1
-            self._ended[before.kind] -= 1
-            self._ended[trial.kind] += 1
+            self._less(before)
+            self._kinds[trial.kind] += 1
+            self._recalled = None
             del self._cut[name]
             if not trial.promotes:
                 self._kept.discard(name)
@@ -118,6 +123,7 @@ class TrialTable(Mapping[str, Trial]):
         """Replaces an ended trial by one that differs in what it has cost alone. Raises KeyError."""
         before = self._all[trial.trial_id]
         self._all[trial.trial_id] = trial
+        self._recalled = None
         if trial.charged:
             self._ended_steps += trial.steps - before.steps
             self._ended_costs = self._ended_costs.add(trial).less(CostSums().add(before))
@@ -125,6 +131,7 @@ class TrialTable(Mapping[str, Trial]):
     def note_checkpoint(self, trial_id: str, t: float) -> None:
         """Records where the newest checkpoint of a trial stands, be it running or ended. Raises KeyError."""
         self._all[trial_id] = replace(self._all[trial_id], checkpoint_t=t)
+        self._recalled = None
 
     def reopened(self, trial_ids: Collection[str]) -> TrialTable:
         """The table with ended trials running again."""
@@ -138,15 +145,21 @@ class TrialTable(Mapping[str, Trial]):
     def remove(self, trial_id: str) -> None:
         """Forgets a trial that runs. Raises KeyError for any other."""
         del self._running[trial_id]
-        del self._all[trial_id]
+        self._less(self._all.pop(trial_id))
+        self._recalled = None
 
     def running(self) -> list[Trial]:
         """The trials in flight, in the order asked."""
         return [self._all[name] for name in self._running]
 
-    def kinds(self) -> Counter[Kind]:
+    def kinds(self) -> Mapping[Kind, int]:
         """How many trials there are of each kind."""
-        return self._ended + Counter(trial.kind for trial in self.running())
+        return self._kinds
+
+    def _less(self, trial: Trial) -> None:
+        self._kinds[trial.kind] -= 1
+        if not self._kinds[trial.kind]:
+            del self._kinds[trial.kind]
 
     def spent(self, max_t: float | None) -> float:
         """Full-run equivalents trained; without `max_t` every trial that reported counts as one."""
@@ -162,12 +175,17 @@ class TrialTable(Mapping[str, Trial]):
             total = total.add(trial) if trial.charged else total
         return total
 
-    def recalled(self) -> list[Trial]:
+    def recalled(self) -> Sequence[Trial]:
         """What a decision looks at, in the order asked: all trials, or of more than `2 RECALLED` not all short runs.
 
         Full runs and promotions, the first trials (they fill the space) and the newest stay. A short run passed over
         for hundreds of trials is not promoted any more, and to weigh it each time took half of the time at 5,000.
         """
+        if self._recalled is None:
+            self._recalled = self._recall()
+        return self._recalled
+
+    def _recall(self) -> list[Trial]:
         newest_from = len(self._all) - RECALLED
         if newest_from <= RECALLED:
             return list(self._all.values())
@@ -183,7 +201,7 @@ class TrialTable(Mapping[str, Trial]):
 
     def copy(self) -> TrialTable:
         twin = copy.copy(self)
-        twin._all, twin._running, twin._ended = dict(self._all), dict(self._running), self._ended.copy()
+        twin._all, twin._running, twin._kinds = dict(self._all), dict(self._running), self._kinds.copy()
         twin._kept, twin._cut = set(self._kept), dict(self._cut)
         return twin
 

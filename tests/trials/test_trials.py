@@ -207,9 +207,25 @@ def test_a_table_adds_up_what_the_ledger_walks() -> None:
     assert (len(twin), len(table)) == (2, 3)
 
 
+_OPERATIONS = ["put", "report", "complete", "stop", "again", "demote", "checkpoint", "forget", "copy", "restore"]
+
+
+def _check_table(table: TrialTable) -> None:
+    rows = list(table.values())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jobs_ray.trials.table.RECALLED", 3)
+        assert table.recalled() == [
+            t
+            for i, t in enumerate(rows)
+            if i < 3 or i >= len(rows) - 3 or t.running or t.promotes or t.final is not None
+        ]
+    assert table.kinds() == Counter(t.kind for t in rows)
+    assert set(table.kinds().values()) <= set(range(1, len(rows) + 1))
+
+
 @examples(100)
 @given(
-    st.lists(st.sampled_from(["put", "report", "complete", "stop", "again", "forget", "copy", "restore"]), max_size=60),
+    st.lists(st.sampled_from(_OPERATIONS), max_size=60),
     st.integers(0, 2**32 - 1),
 )
 def test_of_many_trials_the_first_the_newest_the_running_and_the_full_runs_are_recalled(
@@ -218,11 +234,15 @@ def test_of_many_trials_the_first_the_newest_the_running_and_the_full_runs_are_r
     rng = random.Random(seed)
     table, count = TrialTable(), 0
     for op in ops:
+        _check_table(table)  # what it keeps of one moment must not be seen at the next
         running = [t for t in table.values() if t.running]
         ended = [t for t in table.values() if not t.running]
         if op == "again":
             if ended:
                 table.charge(rng.choice(ended).trained_again(1.0 + rng.randrange(3), cost=rng.choice([None, 2.0])))
+            continue
+        if op == "demote":
+            table.demote()
             continue
         if op == "put" or not running:
             table.put(trial(trial_id=f"t{count}", promotes=rng.choice([None, None, "t0"])))
@@ -235,19 +255,17 @@ def test_of_many_trials_the_first_the_newest_the_running_and_the_full_runs_are_r
             table.remove(one.trial_id)
             if rng.random() < 0.5:  # asked for again: now the newest
                 table.put(one)
+        elif op == "checkpoint":
+            table.note_checkpoint(one.trial_id, 1.0)
         elif op == "copy":
-            table = table.copy()
+            before, table = table, table.copy()
+            before.remove(one.trial_id)
         elif op == "restore":
             table = TrialTable(table.values())
         else:
             table.put(dataclasses.replace(one, status=TrialStatus("completed" if op == "complete" else "stopped")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jobs_ray.trials.table.RECALLED", 3)
-        recalled = table.recalled()
+    _check_table(table)
     rows = list(table.values())
-    assert recalled == [
-        t for i, t in enumerate(rows) if i < 3 or i >= len(rows) - 3 or t.running or t.promotes or t.final is not None
-    ]
     anew = TrialTable(rows)
     assert table.spent(4.0) == pytest.approx(anew.spent(4.0))
     assert table.costs() == pytest.approx(anew.costs())
