@@ -4,16 +4,20 @@ Ray swallows an error in `restore` and starts the experiment anew, over the old 
 tune_controller.py, `__init__`). So an older state is used, or, without any, Ray's own files: the space is in the state
 of its SearchGenerator, metric and mode in the Tuner's, the trials and all they reported in theirs. Ray has unpickled
 these files a moment before.
+
+Where it is one of Ray's own files that cannot be read (it copies them to the storage in place, so that `kill -9` may
+leave half of one), Ray starts anew without asking us: one trial, which knows nothing of the others. That is refused.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs
 from ray import cloudpickle
 from ray.tune.search import SearchGenerator
 
@@ -33,6 +37,13 @@ class Setup:
     num_samples: int | None = None
 
 
+REMEDY = (
+    "Its trials are in the folder, and so is the state of the search, from which another experiment goes on, with what "
+    "is left of the budget: searcher = JoBSSearcher(); searcher.restore({state!r}), then "
+    "tune.Tuner(..., param_space=<the same one>, tune_config=tune.TuneConfig(search_alg=searcher, ...)) of another name"
+)
+
+
 def states(folder: str, pattern: str) -> Iterator[str]:
     """Paths of the states in the folder that can be read, the newest first; what cannot is said."""
     for path in sorted(Path(folder).glob(pattern), reverse=True):  # the names hold the date, one a session
@@ -42,6 +53,22 @@ def states(folder: str, pattern: str) -> Iterator[str]:
             logger.error("%s; it is left aside", error)
             continue
         yield str(path)
+
+
+def refuse_to_start_anew(trials: Sequence[Any], pattern: str, search_id: str) -> None:
+    """Raises StateError where the folder of these trials holds a state of this search, which nobody has restored.
+
+    Only of a local path, or one that looks like it: other storages write a file as a whole.
+    """
+    for storage in [trial.storage for trial in trials[:1]]:
+        if not isinstance(storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
+            continue
+        for state in states(storage.experiment_fs_path, pattern):
+            if statefile.load(state).get("settings", {}).get("search_id") == search_id:
+                raise StateError(
+                    f"Ray could not restore the experiment in {storage.experiment_fs_path} (its log says why), and "
+                    f"would start it anew. {REMEDY.format(state=state)}"
+                )
 
 
 def setup(folder: str) -> Setup:

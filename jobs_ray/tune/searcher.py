@@ -12,18 +12,18 @@ Nothing here may raise because of what a trial reported, and nothing unpicklable
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from ray.tune.result import DEFAULT_METRIC
 from ray.tune.search.searcher import Searcher
 
 from jobs_ray.models.late_import import import_models
 from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Suggestion
-from jobs_ray.space import SpaceError
 from jobs_ray.tune import failures, reconcile, recovery, run_context, session_state, statefile, stragglers, warmstart
 from jobs_ray.tune.background import Moment, Proposer
+from jobs_ray.tune.begin import LOST, NOT_RESTORED, begin
 from jobs_ray.tune.capacity import Capacity
 from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.result_reader import TRAINING_ITERATION
@@ -93,7 +93,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         points = tuple(points_to_evaluate or ())
         self._settings = Settings(
             max_t, budget, short_t, num_full, num_confirm, time_attr, steps_key, resume_key, points, seed,
-            trial_timeout_s, cost_attr,
+            trial_timeout_s, cost_attr, search_id=secrets.token_hex(8),
         )  # fmt: skip
         self._settings.check_objective(metric, mode)
         super().__init__(metric=metric, mode=mode)
@@ -109,6 +109,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._run: run_context.RunContext | None
         self._trials: Sequence[Any]
         self._watched: set[str]
+        self._unpickled: bool
         self._start_runtime()
 
     # ---- before the run
@@ -159,8 +160,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next configuration, None (ask again), or FINISHED."""
-        if self._run is None:
-            self._run = run_context.searcher_joins(self)
+        self._run = self._run or run_context.searcher_joins(self)
         session = self.session
         if session.failures.verdict is not None:
             if not session.live:  # else one of them may end in order, and FINISHED is for good
@@ -225,6 +225,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def see(self, trials: Sequence[Any]) -> None:
         """The callback and the scheduler show Ray's trials (the live list): for checkpoints and free slots."""
         self._trials = trials
+        self._refuse_to_start_anew()
         if self._unreconciled or (self._session is None and trials):  # Ray has lost its own state of the search
             self._unreconciled = True
             reconcile.with_ray(self.session, trials, full=not self.can_stop, scheduled=self._scheduled)
@@ -237,6 +238,12 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                     reconcile.end_if_ended(self.session, trial)
         if self._session is not None:
             stragglers.note(self._session)
+
+    def _refuse_to_start_anew(self) -> None:
+        """Raises StateError where Ray could not restore the experiment, and begins another one in its place."""
+        if self._unpickled and self._trials:
+            recovery.refuse_to_start_anew(self._trials, self.CKPT_FILE_TMPL.format("*"), self._settings.search_id)
+            self._unpickled = False
 
     # ---- what the user asks
 
@@ -269,28 +276,16 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def session(self) -> Session:
         """The search, built when first needed. Raises ValueError while space, metric or mode are unknown."""
         if self._session is None:
-            if self._space is None or not self._space.core:
-                raise SpaceError(
-                    "JoBSSearcher has nothing to search"
-                    + (": no saved state can be used" if self._unreconciled else "")
-                    + "; give tune.Tuner a param_space with at least one domain, "
-                    "as in {'lr': tune.loguniform(1e-5, 1e-2)}, or JoBSSearcher a space"
-                )
-            if self._run is not None:
+            if self._run is not None and self._space is not None:
                 self._metric = self._settings.agree("metric", self._metric, self._run.metric)
                 self._mode = self._settings.agree("mode", self._mode, self._run.mode)
                 if self._num_samples is None and not self._unreconciled:  # at a restore Ray tells everybody 1
                     self._set_num_samples(self._run.num_samples)
-            if self._metric is None and self._mode is not None:
-                self._metric = DEFAULT_METRIC  # the trainable returns a bare number
-            if self._metric is None or self._mode is None:
-                raise ValueError(
-                    f"JoBSSearcher needs metric and mode, got metric={self._metric!r} and mode={self._mode!r}; "
-                    "pass both to tune.TuneConfig or to JoBSSearcher"
-                )
-            self._session = Session(
-                self._settings, self._space, self._metric, self._mode, self._num_samples, self._replaced
+            hint = LOST if self._unreconciled else NOT_RESTORED if self._unpickled else "; "
+            self._session = begin(
+                self._settings, self._space, self._metric, self._mode, self._num_samples, self._replaced, hint
             )
+            self._metric = self._session.metric
         return self._session
 
     def _set_num_samples(self, num_samples: int | None) -> None:
@@ -307,6 +302,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Ray's save. A disk that is full or read-only does not end the experiment: the old state stays."""
+        self._refuse_to_start_anew()  # before anything is copied over the old one's files
         try:
             super().save_to_dir(checkpoint_dir, session_str)
         except OSError as error:
@@ -328,7 +324,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def restore_from_dir(self, checkpoint_dir: str) -> None:
         """Ray's restore: from the newest state that can be used, else from Ray's own trials. Raises nothing."""
         self._run = run_context.searcher_joins(self)
-        self._unreconciled = True
+        self._unreconciled, self._unpickled = True, False
         for path in recovery.states(checkpoint_dir, self.CKPT_FILE_TMPL.format("*")):
             try:
                 self.restore(path)
@@ -360,7 +356,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         return self._session is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_proposer", "_trials", "_run", "_capacity", "_watched")
+        runtime = ("_proposer", "_trials", "_run", "_capacity", "_watched", "_unpickled")
         return {name: value for name, value in self.__dict__.items() if name not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -368,6 +364,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if "_replaced" not in state:  # pickled by 0.1.0, in an experiment's tuner.pkl
             self._replaced = Replaced(self.__dict__.pop("_predictor", None))
         self._start_runtime()
+        self._unpickled = self._session is None  # most likely by Tuner.restore, and Ray will call `restore`
         run_context.searcher_is_unpickled()
 
     def _start_runtime(self) -> None:
@@ -377,4 +374,5 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._trials = ()
         self._watched = set()  # live when restored: a wrapper may keep their ends to itself
         self._run = None
+        self._unpickled = False
         self.repeated = False  # set by the scheduler behind a Repeater, which averages whole trials

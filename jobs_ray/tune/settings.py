@@ -39,6 +39,7 @@ class Replaced:
 class Settings:
     """The constructor's arguments of JoBSSearcher but space, metric, mode and what replaces our models.
 
+    search_id: tells the search's own saved state from another search's in the same folder; "" in older states.
     Raises ValueError, in one sentence with the remedy, when they contradict each other.
     """
 
@@ -54,6 +55,7 @@ class Settings:
     seed: int | None
     trial_timeout_s: float | None = None
     cost_attr: str | None = None
+    search_id: str = ""
 
     def __post_init__(self) -> None:
         for name in ("max_t", "budget", "short_t", "num_full", "num_confirm", "seed"):

@@ -40,7 +40,7 @@ def fit(cluster: str, tmp_path: Path) -> Callable[..., tune.ResultGrid]:
             trainable,
             param_space=space,
             tune_config=tune.TuneConfig(search_alg=searcher, scheduler=scheduler, **config),
-            run_config=tune.RunConfig(name="run", storage_path=str(tmp_path), verbose=0, **run_config),
+            run_config=tune.RunConfig(**{"name": "run", "storage_path": str(tmp_path), "verbose": 0} | run_config),
         ).fit()
 
     return run

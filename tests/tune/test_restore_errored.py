@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,10 @@ def test_failed_trials_train_again_within_the_budget(
     else:
         assert len(rows) == len(searcher.report()["trials"]) + len(failed)
         assert {rows[name]["status"] for name in failed} == {"failed"}
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 class Interrupts(tune.Callback):
@@ -125,3 +130,50 @@ def test_a_finished_experiment_that_lost_its_state_gets_it_again(
     assert before is not None
     assert (found.trial_id, found.mean, found.confirmed) == (before.trial_id, before.mean, before.confirmed)
     assert session.core.budget_spent == pytest.approx(spent)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(("scheduled", "torn"), [(True, "search_gen_state-"), (False, "experiment_state-")])
+def test_where_ray_cannot_restore_its_own_files_nothing_is_started_anew(
+    fit: Callable[..., tune.ResultGrid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool, torn: str
+) -> None:
+    """Ray copies them in place, so that `kill -9` may leave half of one: then it would start the experiment anew."""
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")  # what was trained since the last save is not charged here
+    space = {"x": tune.uniform(0.0, 0.5), "folder": str(tmp_path)}
+
+    def scheduler() -> JoBSScheduler | None:
+        return JoBSScheduler() if scheduled else None
+
+    with pytest.raises(TuneError, match="fails on purpose"):
+        fit(
+            half(Counted), space, JoBSSearcher(max_t=STEPS, budget=3, seed=0), scheduler(), num_samples=-1,
+            max_concurrent_trials=1, reuse_actors=True, run_config={"callbacks": [Interrupts(tmp_path)]},
+        )  # fmt: skip
+    before = {row["trial_id"] for row in load_session(tmp_path / "run").report()["trials"] if row["curve"]}
+    assert before
+    for path in (tmp_path / "run").glob(f"{torn}*"):
+        path.write_bytes(b"")
+    files = contents(tmp_path / "run")
+    for given in (None, space):
+        gc.collect()
+        restored = tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Counted), param_space=given)
+        with pytest.raises((TuneError, ValueError), match="Ray could not restore the experiment") as refused:
+            restored.fit()
+        assert contents(tmp_path / "run") == files
+    found = re.search(r"searcher.restore\('(.*?)'\)", str(refused.value))
+    assert found is not None
+    searcher = JoBSSearcher()  # as the error says
+    searcher.restore(found[1])
+    gc.collect()
+    fit(
+        half(Counted), space, searcher, scheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True,
+        run_config={"name": "again"},
+    )  # fmt: skip
+    report = load_session(tmp_path / "again").report()
+    assert before <= {row["trial_id"] for row in report["trials"]}
+    assert {row["status"] for row in report["trials"]} <= {"completed", "stopped", "failed"}
+    assert report["recommendation"]["confirmed"]
+    unheard = len((tmp_path / "steps").read_text()) - report["budget"]["spent"] * STEPS
+    assert -1e-6 <= unheard <= 1 + 1e-6
+    assert report["budget"]["spent"] <= 3.0
