@@ -17,10 +17,12 @@ import ray
 from chaos_schedule import Leg, Schedule
 from chaos_trainable import MAX_T, Chaotic
 from ray import tune
+from ray.tune import TuneError
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
 from jobs_ray.models.late_import import import_models
 from jobs_ray.trials import state
+from jobs_ray.tune import recovery
 
 import_models()
 
@@ -54,8 +56,8 @@ class Raising(tune.Callback):
             raise RuntimeError("the callback fails on purpose")
 
 
-def tuner(schedule: Schedule, folder: str) -> tune.Tuner:
-    """A new experiment in `folder`/run."""
+def tuner(schedule: Schedule, folder: str, storage: str, state: str | None = None) -> tune.Tuner:
+    """A new experiment in `storage`/run, with what the search knows by that state."""
     searcher = JoBSSearcher(
         max_t=MAX_T,
         short_t=2,
@@ -65,6 +67,8 @@ def tuner(schedule: Schedule, folder: str) -> tune.Tuner:
         resume_key="resume_from" if schedule.resume else None,
         trial_timeout_s=schedule.timeout_s,
     )
+    if state is not None:
+        searcher.restore(state)
     return tune.Tuner(
         trainable(),
         param_space=space(schedule, folder),
@@ -79,7 +83,7 @@ def tuner(schedule: Schedule, folder: str) -> tune.Tuner:
         ),
         run_config=tune.RunConfig(
             name="run",
-            storage_path=folder,
+            storage_path=storage,
             verbose=0,
             callbacks=[Raising(folder)],
             failure_config=tune.FailureConfig(max_failures=schedule.max_failures),
@@ -109,6 +113,19 @@ def save_with_trouble(folder: Path, leg: Leg) -> None:
     state.write = troubled
 
 
+def restored(path: str, schedule: Schedule, folder: str, leg: Leg) -> Any:
+    """Goes on with the experiment at `path`, or does what the error says where a kill has torn Ray's own files."""
+    try:
+        return tune.Tuner.restore(path, trainable=trainable(), **leg.restore).fit()
+    except (ValueError, TuneError) as error:
+        if "Ray could not restore the experiment" not in str(error):
+            raise
+        print(f"---- {error}", flush=True)
+    state = next(recovery.states(path, JoBSSearcher.CKPT_FILE_TMPL.format("*")), None)
+    anew = f"{folder}/anew{len(list(Path(folder).glob('anew*')))}"
+    return tuner(schedule, folder, anew, state).fit()
+
+
 def drive(address: str, folder: str, path: str | None, schedule: Schedule, leg: Leg) -> None:
     """Runs the experiment of the schedule, or restores that at `path`. Whatever it says goes to `folder`/log."""
     log = os.open(Path(folder, "log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -120,11 +137,7 @@ def drive(address: str, folder: str, path: str | None, schedule: Schedule, leg: 
     save_with_trouble(Path(folder), leg)
     ray.init(address=address, log_to_driver=False)
     try:
-        if path is None:
-            run = tuner(schedule, folder)
-        else:
-            run = tune.Tuner.restore(path, trainable=trainable(), **leg.restore)
-        results = run.fit()
+        results = tuner(schedule, folder, folder).fit() if path is None else restored(path, schedule, folder, leg)
         print(f"---- ended: {len(results)} trials, {len(results.errors)} errors", flush=True)
     finally:
         ray.shutdown()

@@ -32,6 +32,7 @@ class Course:
     unsaved: bool = False  # to the end: what is in the folder is older than the run
     restarted: bool = False
     skipped: bool = False
+    begun: set[Path] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
 
 
@@ -63,9 +64,23 @@ def play(schedule: Schedule, address: str, folder: Path) -> Course:
         finally:
             driver.kill()
             driver.join()
+        anew = sorted(folder.glob("anew*/run"))
+        if anew and course.path != anew[-1] and anew[-1] not in course.begun:
+            _starts_anew(course, folder, anew[-1])
         if course.faults:
             break
     return course
+
+
+def _starts_anew(course: Course, folder: Path, path: Path) -> None:
+    """Ray's own files were torn. Another experiment goes on, by the last saved state: what was trained since is lost,
+    and so are the checkpoints."""
+    rows = load_session(course.path).report()["trials"] if list(course.path.glob("searcher-state-*")) else []
+    trained = Counter(trial for trial, _, _ in steps(folder))
+    course.begun.add(path)  # it may be moved
+    course.path = path
+    course.unheard = True
+    course.lost += sum(trained[row["trial_id"]] for row in rows if row["status"] == "running")
 
 
 def _watch(driver: Any, schedule: Schedule, leg: Leg, course: Course, folder: Path, began: int) -> None:
@@ -129,6 +144,9 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
         moved = folder / f"moved{len(list(folder.glob('moved*')))}"
         moved.mkdir()
         course.path = course.path.rename(moved / "run")
+    for state in sorted(course.path.glob("search_gen_state-*" if leg.after % 2 else "experiment_state-*")):
+        if leg.before == "torn":
+            state.write_bytes(b"")
     for state in sorted(course.path.glob("searcher-state-*.pkl")):
         if leg.before == "cut state":
             state.write_bytes(state.read_bytes()[:-30])

@@ -9,7 +9,7 @@ INTERRUPTIONS = ("kill driver", "kill driver", "kill driver", "kill in save", "S
 """What ends a leg before the experiment is over; the next one restores it."""
 NUISANCES = ("none", "none", "kill worker", "disk full")
 """What a leg must live through."""
-BETWEEN = ("nothing", "nothing", "nothing", "move", "cut state", "no state")
+BETWEEN = ("nothing", "nothing", "nothing", "move", "cut state", "no state", "torn")
 """What happens to the folder between two legs."""
 RESTORES: tuple[dict[str, bool], ...] = (
     *({}, {}, {}),
