@@ -10,7 +10,7 @@ percentile and longest, in ms. A trial reports once a simulated minute, 1 % of t
     result      all that one result costs: scheduler, searcher and callback
     complete    all that the end of a trial costs
     step        a turn of the loop besides: `on_step_begin`, `choose_trial_to_run`, and `suggest` that answers "not yet"
-    save        Ray does it every 10 s of real time; here `--saves` times, evenly spread
+    save        as Ray does it, every ten (simulated) seconds, with fewer than 60 in flight after every ten results
     busy        CPU seconds in all those calls over the simulated time that the experiment took
     growth      median of `result` in the last tenth of the results over that in the second tenth
     idle        share of the slots' simulated time that they waited for a suggestion (four times too long on an idle
@@ -42,6 +42,7 @@ SPACE = {
     "r": tune.lograndint(1, 129),
     "mlp": tune.choice([False, True]),
 }
+SAVE_EVERY_S = 10.0
 COLUMNS = ("suggest", "result", "complete", "step", "save")
 
 
@@ -84,7 +85,7 @@ class Times:
                 self.of[part].append(self._open.pop(part))
 
 
-def run(trials: int, in_flight: int, reports: int, saves: int, seed: int, limit_s: float) -> dict[str, Any]:
+def run(trials: int, in_flight: int, reports: int, seed: int, limit_s: float) -> dict[str, Any]:
     """One row of the table. After `limit_s` of real time no more trials are asked for."""
     import_models()  # what it takes is no cost of the first call
     times, before = Times(), memory_mib()
@@ -92,7 +93,7 @@ def run(trials: int, in_flight: int, reports: int, saves: int, seed: int, limit_
     controller = Controller(
         searcher, SPACE, train, times.watch, num_samples=trials, in_flight=in_flight, reports=reports, seed=seed
     )
-    start, saved = time.perf_counter(), 0
+    start, saved = time.perf_counter(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "state")
 
@@ -103,8 +104,8 @@ def run(trials: int, in_flight: int, reports: int, saves: int, seed: int, limit_
             times.total += times.of["save"][-1]
 
         while controller.step():
-            if len(controller.get_trials()) >= (saved + 1) * trials / saves:
-                saved += 1
+            if controller.now >= saved + SAVE_EVERY_S * max(1.0, 60.0 / in_flight):
+                saved = controller.now
                 save()
             if time.perf_counter() - start > limit_s:
                 controller.ask_no_more()
@@ -152,7 +153,6 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[2000])
     parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 64, 1000])
     parser.add_argument("--reports", type=int, nargs="+", default=[25])
-    parser.add_argument("--saves", type=int, default=40)
     parser.add_argument("--limit-s", type=float, default=float("inf"), help="of real time a row, then no more trials")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--freeze", action="store_true", help="imported objects are no garbage to look at: gc.freeze()")
@@ -168,7 +168,7 @@ def main() -> None:
     for trials in args.trials:
         for in_flight in args.in_flight:
             for reports in args.reports:
-                rows.append(run(trials, in_flight, reports, args.saves, args.seed, args.limit_s))
+                rows.append(run(trials, in_flight, reports, args.seed, args.limit_s))
                 show(rows[-1])
                 if args.json:
                     args.json.write_text(json.dumps(rows, indent=1))

@@ -132,11 +132,11 @@ def test_in_the_order_of_ray(cluster: None, tmp_path: Path) -> None:
 
 
 def test_a_row_of_the_table() -> None:
-    row = run(trials=12, in_flight=4, reports=8, saves=2, seed=0, limit_s=60.0)
+    row = run(trials=12, in_flight=4, reports=8, seed=0, limit_s=60.0)
     assert row["trials"] == 12
     assert row["suggest"][3] == 12
     assert row["complete"][3] == 12
     assert row["result"][3] == row["results"] > 12
-    assert row["save"][3] == 3
+    assert 2 < row["save"][3] <= 1 + row["hours"] * 3600 / 150  # ten results at four in flight, and at the end
     assert 0.0 < row["busy"] < 1.0
     assert train({"mixture": {"a": 1.0, "b": 0, "c": 0, "d": 0}, "lr": 1e-3, "r": 8, "mlp": True}, 4) > 1.0
