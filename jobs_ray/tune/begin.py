@@ -6,16 +6,10 @@ from ray.tune.result import DEFAULT_METRIC
 
 from jobs_ray.space import SpaceError
 from jobs_ray.tune.domains import TuneSpace
-from jobs_ray.tune.recovery import REMEDY
 from jobs_ray.tune.session import Session
 from jobs_ray.tune.settings import Replaced, Settings
 
 LOST = ": no saved state can be used; "
-NOT_RESTORED = (
-    ": if this is a Tuner.restore, Ray could not restore the experiment (its log says why), and would start it anew. "
-    + REMEDY.format(state="<the folder>/searcher-state-<the newest>.pkl")
-    + ". Else "
-)
 
 
 def begin(

@@ -149,16 +149,18 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
             self._print(f"JoBS: {preflight.no_prediction(quality)}")
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        """Prints the recommendation."""
+        """Prints the recommendation. Raises StateError where there was an experiment to restore, and Ray could not."""
         searcher, run = self.searcher, self._run
         if self._live is not None:
             self._live.close()
-        if searcher is not None and searcher.rescue(trials) and trials:
-            self._print(_end_line(searcher))
-        if run is not None:
-            run_context.run_ends(run)
-        run_context.dismiss_callback()  # a searcher may have been unpickled since
-        self._forget()
+        try:
+            if searcher is not None and searcher.rescue(trials) and trials:
+                self._print(_end_line(searcher))
+        finally:
+            if run is not None:
+                run_context.run_ends(run)
+            run_context.dismiss_callback()  # a searcher may have been unpickled since
+            self._forget()
 
     def __getstate__(self) -> dict[str, Any]:
         # pickled with the Tuner, together with the searcher that it may have been given

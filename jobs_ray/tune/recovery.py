@@ -44,6 +44,12 @@ REMEDY = (
 )
 
 
+NOT_RESTORED = (
+    "if this is a Tuner.restore, Ray could not restore the experiment (its log says why), and would start it anew. "
+    + REMEDY.format(state="<the folder>/searcher-state-<the newest>.pkl")
+)
+
+
 def states(folder: str, pattern: str) -> Iterator[str]:
     """Paths of the states in the folder that can be read, the newest first; what cannot is said."""
     for path in sorted(Path(folder).glob(pattern), reverse=True):  # the names hold the date, one a session
@@ -56,10 +62,13 @@ def states(folder: str, pattern: str) -> Iterator[str]:
 
 
 def refuse_to_start_anew(trials: Sequence[Any], pattern: str, search_id: str) -> None:
-    """Raises StateError where the folder of these trials holds a state of this search, which nobody has restored.
+    """Raises StateError where the folder of these trials holds a state of this search, which nobody has restored; and
+    where there are none: an experiment that was restored before is taken for finished then, and asks for nothing.
 
     Only of a local path, or one that looks like it: other storages write a file as a whole.
     """
+    if not trials:
+        raise StateError(NOT_RESTORED)
     for storage in [trial.storage for trial in trials[:1]]:
         if not isinstance(storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
             continue

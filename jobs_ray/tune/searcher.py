@@ -23,7 +23,7 @@ from jobs_ray.models.late_import import import_models
 from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Suggestion
 from jobs_ray.tune import failures, reconcile, recovery, run_context, session_state, statefile, stragglers, warmstart
 from jobs_ray.tune.background import Moment, Proposer
-from jobs_ray.tune.begin import LOST, NOT_RESTORED, begin
+from jobs_ray.tune.begin import LOST, begin
 from jobs_ray.tune.capacity import Capacity
 from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.result_reader import TRAINING_ITERATION
@@ -225,7 +225,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def see(self, trials: Sequence[Any]) -> None:
         """The callback and the scheduler show Ray's trials (the live list): for checkpoints and free slots."""
         self._trials = trials
-        self._refuse_to_start_anew()
+        if trials:
+            self._refuse_to_start_anew()
         if self._unreconciled or (self._session is None and trials):  # Ray has lost its own state of the search
             self._unreconciled = True
             reconcile.with_ray(self.session, trials, full=not self.can_stop, scheduled=self._scheduled)
@@ -240,8 +241,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             stragglers.note(self._session)
 
     def _refuse_to_start_anew(self) -> None:
-        """Raises StateError where Ray could not restore the experiment, and begins another one in its place."""
-        if self._unpickled and self._trials:
+        """Raises StateError where Ray could not restore the experiment, and begins another one or ends."""
+        if self._unpickled:
+            self._run = self._run or run_context.searcher_joins(self)  # Ray only logs what its last save raises
             recovery.refuse_to_start_anew(self._trials, self.CKPT_FILE_TMPL.format("*"), self._settings.search_id)
             self._unpickled = False
 
@@ -281,7 +283,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                 self._mode = self._settings.agree("mode", self._mode, self._run.mode)
                 if self._num_samples is None and not self._unreconciled:  # at a restore Ray tells everybody 1
                     self._set_num_samples(self._run.num_samples)
-            hint = LOST if self._unreconciled else NOT_RESTORED if self._unpickled else "; "
+            hint = LOST if self._unreconciled else f": {recovery.NOT_RESTORED}. Else " if self._unpickled else "; "
             self._session = begin(
                 self._settings, self._space, self._metric, self._mode, self._num_samples, self._replaced, hint
             )
@@ -343,8 +345,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def rescue(self, trials: Sequence[Any]) -> bool:
         """A finished experiment was restored, and its state is lost or old: Ray takes no step then, and has saved.
 
-        Whether there is anything to tell of the search.
+        Whether there is anything to tell of the search. Raises StateError where Ray was to restore it, and could not.
         """
+        self._refuse_to_start_anew()
         if self._unreconciled and trials:
             try:
                 self.see(trials)
@@ -369,8 +372,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def _start_runtime(self) -> None:
         """What belongs to this process and is never pickled."""
-        self._proposer = Proposer()
-        self._capacity = Capacity()
+        self._proposer, self._capacity = Proposer(), Capacity()
         self._trials = ()
         self._watched = set()  # live when restored: a wrapper may keep their ends to itself
         self._run = None

@@ -134,11 +134,25 @@ def test_a_finished_experiment_that_lost_its_state_gets_it_again(
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(("scheduled", "torn"), [(True, "search_gen_state-"), (False, "experiment_state-")])
+@pytest.mark.parametrize(
+    ("scheduled", "torn", "again"),
+    [
+        (True, "search_gen_state-", False),
+        pytest.param(True, "search_gen_state-", True, marks=pytest.mark.slow),
+        pytest.param(False, "search_gen_state-", False, marks=pytest.mark.slow),
+        (False, "experiment_state-", False),
+    ],
+)
 def test_where_ray_cannot_restore_its_own_files_nothing_is_started_anew(
-    fit: Callable[..., tune.ResultGrid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool, torn: str
+    fit: Callable[..., tune.ResultGrid],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scheduled: bool,
+    torn: str,
+    again: bool,
 ) -> None:
-    """Ray copies them in place, so that `kill -9` may leave half of one: then it would start the experiment anew."""
+    """Ray copies them in place, so that `kill -9` may leave half of one: then it would start the experiment anew; or,
+    where it was restored `again`, call it finished."""
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")  # what was trained since the last save is not charged here
     space = {"x": tune.uniform(0.0, 0.5), "folder": str(tmp_path)}
 
@@ -154,6 +168,9 @@ def test_where_ray_cannot_restore_its_own_files_nothing_is_started_anew(
     assert before
     for path in (tmp_path / "run").glob(f"{torn}*"):
         path.write_bytes(b"")
+    for path in (tmp_path / "run").glob("experiment_state-*") if again else ():
+        assert '"_resumed": false' in path.read_text()
+        path.write_text(path.read_text().replace('"_resumed": false', '"_resumed": true'))
     files = contents(tmp_path / "run")
     for given in (None, space):
         gc.collect()
@@ -164,7 +181,9 @@ def test_where_ray_cannot_restore_its_own_files_nothing_is_started_anew(
     found = re.search(r"searcher.restore\('(.*?)'\)", str(refused.value))
     assert found is not None
     searcher = JoBSSearcher()  # as the error says
-    searcher.restore(found[1])
+    [newest] = (tmp_path / "run").glob("searcher-state-*")
+    assert again or found[1] == str(newest)
+    searcher.restore(str(newest))
     gc.collect()
     fit(
         half(Counted), space, searcher, scheduler(), num_samples=-1, max_concurrent_trials=1, reuse_actors=True,
@@ -175,5 +194,5 @@ def test_where_ray_cannot_restore_its_own_files_nothing_is_started_anew(
     assert {row["status"] for row in report["trials"]} <= {"completed", "stopped", "failed"}
     assert report["recommendation"]["confirmed"]
     unheard = len((tmp_path / "steps").read_text()) - report["budget"]["spent"] * STEPS
-    assert -1e-6 <= unheard <= 1 + 1e-6
+    assert -1e-6 <= unheard <= 5 + 1e-6  # at most all until the first interruption, in the order that copies end
     assert report["budget"]["spent"] <= 3.0
