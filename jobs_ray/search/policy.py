@@ -24,6 +24,7 @@ from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
 _OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
 _BLIND = 8  # short runs before any cost is known: together they cost about one full run
+_EARLY = 10  # one in so many of SEARCH's short runs may be asked for while slots would wait for LEARN's to end
 _HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
 
 
@@ -92,25 +93,29 @@ class Policy:
         plan = now.plan
         if now.learn_short < plan.learn_short and now.money.affords(now.short_cost + now.promotion_cost):
             return generator.new(Phase.LEARN, now.short_t, now.money.left - now.promotion_cost)
-        if now.learn_full >= plan.learn_full or now.short_running or not now.money.affords(now.promotion_cost):
+        if now.learn_full >= plan.learn_full or not now.money.affords(now.promotion_cost):
             return None
+        if now.learn_awaited:  # a few of SEARCH's short runs come before: slots that wait cost money, too
+            more = now.early < plan.search_short // _EARLY and now.short_allowed
+            return generator.new(Phase.LEARN, now.short_t, now.most_short) if more else None
         if settings.num_full == "auto" and (best := generator.best_short(now.affords_promotion)):
             return Action(Phase.LEARN, now.max_t, promotes=best.trial_id)
         return generator.new(Phase.LEARN, now.max_t, now.money.left) if now.money.affords(now.costs.full) else None
 
     def _search(self, now: Progress, generator: CandidateGenerator, settings: Settings) -> Action | None:
         """SEARCH and CONFIRM in turns; what is left at the end is spent on confirmations."""
-        learning = now.learn_full < now.plan.learn_full
-        if learning and now.short_running:
-            return None
         limited = settings.num_confirm != "auto"
-        more_short = now.short_allowed and (now.endless or limited or now.search_short < now.plan.search_short)
+        more_short = now.short_allowed and (
+            now.endless or limited or now.early + now.search_short < now.plan.search_short
+        )
+        if now.learn_full < now.plan.learn_full and now.learn_awaited:
+            return None
         enough = settings.num_confirm != "auto" and now.confirmed >= settings.num_confirm
         wants_confirmation = now.confirmed < now.due or not (more_short or enough)
         if wants_confirmation and now.money.affords(now.promotion_cost):
             if best := generator.best_short(now.affords_promotion):
                 return Action(Phase.CONFIRM, now.max_t, promotes=best.trial_id)
-            if now.short_running:
+            if now.short_running and not more_short:
                 return None
             if not more_short and now.money.affords(now.costs.full):  # no short run can be promoted
                 return generator.new(Phase.CONFIRM, now.max_t, now.money.left)

@@ -23,7 +23,11 @@ _LEAST_RUNS = 4  # that tell their variance
 
 @dataclass(frozen=True)
 class Progress:
-    """The numbers that the rule looks at, all derived from the trials. Costs in the unit of the budget."""
+    """The numbers that the rule looks at, all derived from the trials. Costs in the unit of the budget.
+
+    early: short runs that LEARN has asked for beyond its plan, in the place of SEARCH's. learn_awaited: fewer of its
+    short runs have ended than it needs, and some are running.
+    """
 
     costs: Costs
     max_t: float
@@ -37,9 +41,11 @@ class Progress:
     trials_left: float
     learn_short: int
     learn_full: int
+    early: int
     search_short: int
     confirmed: int
     short_running: int
+    learn_awaited: bool
 
     @property
     def owed(self) -> int:
@@ -155,7 +161,7 @@ def search_progress(
         num_full=None if settings.num_full == "auto" else settings.num_full,
         num_confirm=None if settings.num_confirm == "auto" else settings.num_confirm,
     )
-    learn_full = learn_short = search_short = confirmed = short_running = 0
+    learn_full = learn_short = learn_asked = search_short = confirmed = learn_running = short_running = 0
     for kind, number in trials.kinds().items():
         full = kind.grant is None or kind.grant >= max_t
         if kind.phase is Phase.LEARN and full and kind.charged:
@@ -165,11 +171,15 @@ def search_progress(
             learn_full += number * kind.completed
         elif kind.phase is Phase.LEARN:
             learn_short += number
+            learn_asked += number
         elif kind.phase is Phase.SEARCH:
             search_short += number
         else:  # one that failed confirmed nothing: another one is owed
             confirmed += number * (kind.running or kind.completed)
-        short_running += number * (kind.running and not full and not kind.silent)
+        awaited = number * (kind.running and not full and not kind.silent)
+        short_running += awaited
+        learn_running += awaited * (kind.phase is Phase.LEARN)
+    early = min(max(learn_short - plan.learn_short, 0), learn_asked)
     return Progress(
         costs=costs,
         max_t=max_t,
@@ -181,9 +191,11 @@ def search_progress(
         plan=plan,
         endless=settings.budget is None,
         trials_left=trials_left(settings, trials),
-        learn_short=learn_short,
+        learn_short=learn_short - early,
         learn_full=learn_full,
+        early=early,
         search_short=search_short,
         confirmed=confirmed,
         short_running=short_running,
+        learn_awaited=learn_running > 0 and learn_short - learn_running < plan.learn_short,
     )

@@ -104,6 +104,26 @@ def test_a_promotion_trains_the_configuration_of_a_short_run() -> None:
         assert trial.grant == MAX_T
 
 
+def test_slots_that_would_wait_for_learn_take_a_few_of_searchs_short_runs() -> None:
+    optimizer = make(budget=30.0, extend=False)
+    plan = optimizer.plan()
+    assert plan is not None
+    early = plan["search_short"] // 10
+    assert early > 1
+    asked = [s for s in iter(lambda: optimizer.ask(f"t{len(optimizer.trials)}"), None) if isinstance(s, Suggestion)]
+    assert [s.phase for s in asked] == [Phase.LEARN] * (plan["learn_short"] + early)
+    for number in range(early, len(asked)):
+        assert optimizer.ask("too soon") is None
+        train(optimizer, f"t{number}", asked[number].config)
+    promotion = ask(optimizer, "promotion")  # as many have ended as it is chosen from
+    assert (promotion.phase, promotion.steps) == (Phase.LEARN, MAX_T)
+    assert ask(optimizer, "next").phase is Phase.SEARCH
+    for name in [f"t{number}" for number in range(early)] + ["promotion", "next"]:
+        train(optimizer, name, optimizer.trials[name].config)
+    search(optimizer, prefix="u")
+    assert sum(t.phase is Phase.SEARCH for t in optimizer.trials.values()) <= plan["search_short"] - early
+
+
 def test_the_best_short_runs_of_learn_are_promoted() -> None:
     optimizer = make(extend=False)
     search(optimizer)
