@@ -43,7 +43,8 @@ class Action:
 class CandidateGenerator:
     """Picks configurations for one ask. `costs`: where they differ by configuration, and are reported; else None.
     `ahead`: of the chain of proposals, if this is one of them; never where a model or an acquisition function is the
-    user's, each of whose proposals is a whole computation."""
+    user's, each of whose proposals is a whole computation. `peek`: only the kind of run is asked for, no point, and
+    any short run that could be promoted will do."""
 
     space: SearchSpace
     predictor: Predictor
@@ -58,6 +59,7 @@ class CandidateGenerator:
     quick: bool
     costs: Costs | None = None
     ahead: Lookahead | None = None
+    peek: bool = False
 
     @cached_property
     def trials(self) -> list[Trial]:
@@ -68,6 +70,8 @@ class CandidateGenerator:
 
         most: what it may cost as predicted, in the unit of the budget. None: nothing was found at that price.
         """
+        if self.peek and self.costs is None:  # else some price may be too high
+            return Action(phase, steps)
         within = partial(self._within, steps=steps, most=most)
         given = self._not_asked(self.points)
         x = next(iter(given[within(given)]), None) if len(given) else None
@@ -91,7 +95,10 @@ class CandidateGenerator:
         largest posterior mean then, which knows of noise and of neighbours that diverged later on. (By expected
         improvement over the finals the least known was promoted.)
         """
-        rivals = safest(self.space, self.trials, [t for t in promotable(self.trials) if affordable(t)])
+        rivals = [t for t in promotable(self.trials) if affordable(t)]
+        if self.peek:
+            return next(iter(rivals), None)
+        rivals = safest(self.space, self.trials, rivals)
         if not rivals:
             return None
         by_value = max(rivals, key=lambda t: t.curve.value[-1])

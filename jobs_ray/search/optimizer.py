@@ -27,6 +27,7 @@ from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
 from jobs_ray.search.budget import Budget, promotion_cost
+from jobs_ray.search.generator import Action
 from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.policy import Policy, ending, observed
 from jobs_ray.search.progress import horizon, search_progress, validated
@@ -141,6 +142,12 @@ class JoBSOptimizer:
         given = self._given.get(action.x)
         config = self.space.decode(np.array(action.x)) if given is None else self._own(given)
         return Suggestion(config, action.phase, action.steps)
+
+    def next_kind(self, *, full: bool = False) -> tuple[Phase, float | None, bool] | None:
+        """Phase, steps, and whether the configuration is new, of what `propose` would suggest; None: nothing now."""
+        known = self.settings, self._trials, self._asked, self._known(fit=False)
+        action = self._policy.decide(*known, full=full, quick=True, peek=True)
+        return (action.phase, action.steps, action.promotes is None) if isinstance(action, Action) else None
 
     def accept(self, trial_id: str, suggestion: Suggestion) -> None:
         """Register `suggestion` as the running trial `trial_id`. Also for a suggestion made elsewhere."""
@@ -329,16 +336,9 @@ class JoBSOptimizer:
         """Plain data: phase, plan, budget by phase, every trial, the predictor's own accuracy, the recommendation."""
         plan, quality, best = self.plan(), self.predictor_quality(), self.recommendation()
         return summarise(
-            self.settings,
-            self._trials.values(),
-            max_t=self.max_t,
-            phase=self.phase,
-            plan=plan,
-            budget=self.budget,
-            quality=quality,
-            recommendation=best,
-            prediction=self.prediction,
-        )
+            self.settings, self._trials.values(), max_t=self.max_t, phase=self.phase, plan=plan, budget=self.budget,
+            quality=quality, recommendation=best, prediction=self.prediction,
+        )  # fmt: skip
 
     # -- state ----------------------------------------------------------------------------------------------------
 

@@ -47,9 +47,10 @@ class Policy:
         *,
         full: bool,
         quick: bool,
-        ahead: Lookahead | None,
+        ahead: Lookahead | None = None,
+        peek: bool = False,
     ) -> Action | _Finished | None:
-        """The next action; None: wait for a trial in flight."""
+        """The next action; None: wait for a trial in flight. peek: of the right kind, but perhaps without a point."""
         wait = None if trials.running() else FINISHED
         if trials_left(settings, trials) <= 0:
             return FINISHED
@@ -59,7 +60,7 @@ class Policy:
         generator = CandidateGenerator(
             self.space, self.predictor, self.hooks, self.points, self.candidates, settings.seed, max_t, trials, asked,
             cache, quick, costs if settings.cost_unit else None,
-            None if self.hooks.surrogate or self.hooks.acquisition else ahead,
+            None if self.hooks.surrogate or self.hooks.acquisition else ahead, peek,
         )  # fmt: skip
         short_t = math.inf if full or max_t is None else short_length(settings, trials, max_t, costs)
         whole = max_t is None or short_t >= max_t

@@ -17,16 +17,22 @@ _STREAK = 4  # promotions in a row that diverged, and the next is none like them
 def promotable(trials: Collection[Trial]) -> list[Trial]:
     """Short runs that ended well and were not promoted yet. A promotion that was stopped is none, nor worth another."""
     taken = {t.promotes for t in trials}
-    return [
-        t
-        for t in trials
-        if t.status is TrialStatus.STOPPED
-        and t.trial_id not in taken
-        and t.promotes is None
-        and t.phase is not Phase.CONFIRM
-        and t.curve.value
-        and not t.curve.ends_failed
-    ]
+    return [t for t in trials if _ended_well(t) and t.trial_id not in taken]
+
+
+def is_promotable(trial: Trial, trials: Collection[Trial]) -> bool:
+    """Whether `trial` is one of them."""
+    return _ended_well(trial) and all(t.promotes != trial.trial_id for t in trials)
+
+
+def _ended_well(trial: Trial) -> bool:
+    return (
+        trial.status is TrialStatus.STOPPED
+        and trial.promotes is None
+        and trial.phase is not Phase.CONFIRM
+        and bool(trial.curve.value)
+        and not trial.curve.ends_failed
+    )
 
 
 def safest(space: SearchSpace, trials: Sequence[Trial], rivals: list[Trial]) -> list[Trial]:

@@ -55,6 +55,8 @@ class TrialTable(Mapping[str, Trial]):
 
     def __init__(self, trials: Iterable[Trial] = (), reached: float = 0.0) -> None:
         self._all: dict[str, Trial] = {}
+        self._order: dict[str, int] = {}  # a number for each, larger ones for those asked later
+        self._next = 0
         self._running: dict[str, None] = {}
         self._kept: set[str] = set()
         self._kinds: Counter[Kind] = Counter()
@@ -76,6 +78,8 @@ class TrialTable(Mapping[str, Trial]):
             raise ValueError(f"trial {name!r} has ended; its record does not change any more")
         if name in self._all:
             self._less(self._all[name])
+        else:
+            self._order[name], self._next = self._next, self._next + 1
         self._all[name] = trial
         self._kinds[trial.kind] += 1
         self._recalled = None
@@ -145,6 +149,7 @@ class TrialTable(Mapping[str, Trial]):
     def remove(self, trial_id: str) -> None:
         """Forgets a trial that runs. Raises KeyError for any other."""
         del self._running[trial_id]
+        del self._order[trial_id]
         self._less(self._all.pop(trial_id))
         self._recalled = None
 
@@ -189,11 +194,10 @@ class TrialTable(Mapping[str, Trial]):
         newest_from = len(self._all) - RECALLED
         if newest_from <= RECALLED:
             return list(self._all.values())
-        first = itertools.islice(self._all.values(), RECALLED)
-        between = itertools.islice(self._all, RECALLED, newest_from)
-        newest = list(itertools.islice(reversed(self._all.values()), RECALLED))[::-1]
-        kept = (self._all[name] for name in between if name in self._kept or name in self._running)
-        return [*first, *kept, *newest]
+        first = list(itertools.islice(self._all, RECALLED))
+        newest = list(itertools.islice(reversed(self._all), RECALLED))[::-1]
+        between = (self._kept | self._running.keys()).difference(first, newest)
+        return [self._all[name] for name in (*first, *sorted(between, key=self._order.__getitem__), *newest)]
 
     def newest(self) -> Iterator[Trial]:
         """The trials asked for, the last one first; observations given are not among them."""
@@ -201,7 +205,8 @@ class TrialTable(Mapping[str, Trial]):
 
     def copy(self) -> TrialTable:
         twin = copy.copy(self)
-        twin._all, twin._running, twin._kinds = dict(self._all), dict(self._running), self._kinds.copy()
+        twin._all, twin._order = dict(self._all), dict(self._order)
+        twin._running, twin._kinds = dict(self._running), self._kinds.copy()
         twin._kept, twin._cut = set(self._kept), dict(self._cut)
         return twin
 

@@ -183,9 +183,9 @@ class Proposer:
         """
         after = [(job, job.moment.handed_out + job.given.total()) for job in self._chains]
         chains = [job for job, n in after if (n, job.moment.full) == (moment.handed_out, moment.full)]
-        if not chains or not isinstance(now := core.propose(full=moment.full, quick=True), Suggestion):
+        if not chains or (kind := core.next_kind(full=moment.full)) is None:
             return NOT_READY
-        found = (s for job in chains for s in job.left(kind_of(now)) if may_start(core, s))
+        found = (s for job in chains for s in job.left(kind) if may_start(core, s))
         return next(found, NOT_READY)
 
     def _start(self, core: JoBSOptimizer, moment: Moment, spare: int) -> Job:

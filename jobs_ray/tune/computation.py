@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.optimizer import Suggestion
-from jobs_ray.search.promotion import promotable
+from jobs_ray.search.promotion import is_promotable
 from jobs_ray.trials import Phase
 
 if TYPE_CHECKING:
@@ -84,8 +84,10 @@ def kind_of(suggestion: Suggestion) -> Kind:
 
 def may_start(core: JoBSOptimizer, suggestion: Suggestion) -> bool:
     """Whether the short run that it promotes, if any, waits for that still."""
-    source = suggestion.promotes
-    return source is None or any(trial.trial_id == source for trial in promotable(core.trials.values()))
+    if suggestion.promotes is None:
+        return True
+    source = core.trials.get(suggestion.promotes)
+    return source is not None and is_promotable(source, core.trials.values())
 
 
 def _compute(job: Job, turn: threading.Lock) -> None:

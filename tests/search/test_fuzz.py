@@ -227,7 +227,10 @@ class Driver:
             assert recommended is not None
             assert recommended.confirmed
             check_config(self.optimizer, self.space, recommended.config)
-        self.optimizer.propose(quick=bool(n % 2))
+        self.optimizer.propose()
+        quick = self.optimizer.propose(quick=True)
+        kind = (quick.phase, quick.steps, quick.promotes is None) if isinstance(quick, Suggestion) else None
+        assert self.optimizer.next_kind() == kind
         assert self.optimizer.state_dict() == before
 
     # -- what they share -----------------------------------------------------------------------------------------

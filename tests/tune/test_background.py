@@ -19,6 +19,7 @@ from jobs_ray.search.optimizer import Phase, Suggestion
 from jobs_ray.trials import LearningCurve, Trial, TrialStatus
 from jobs_ray.tune.background import NOT_READY, Moment, Proposer
 from jobs_ray.tune.capacity import Capacity
+from jobs_ray.tune.computation import Kind
 
 
 def proposal(number: int) -> Suggestion:
@@ -193,6 +194,9 @@ class ForeseeingCore:
         if not quick and self.number > self.ready:
             assert self.gate.wait(20)
         return Suggestion({"by": self.number, "after": len(self.accepted)}, *self.kind, promotes=self.promotes)
+
+    def next_kind(self, *, full: bool) -> Kind:
+        return (*self.kind, self.promotes is None)
 
 
 @pytest.fixture
@@ -385,11 +389,11 @@ for i in range(24):
         core.report(str(i), t, 1.0 + suggestion.config["mixture"]["code"] + 1.0 / t)
     core.tell(str(i))
 proposer = Proposer()
-proposer.prepare(core, Moment(24, 24, False), spare=200)
+proposer.prepare(core, Moment(24, 24, False), spare=2000)
 proposer._job.done.wait(60)
 assert not proposer._job.proposal.resume_from
 time.sleep(float(sys.argv[1]))
-print("left while spare points were computed:", len(proposer._job.spare) < 200)
+print("left while spare points were computed:", len(proposer._job.spare) < 2000)
 """
 
 
