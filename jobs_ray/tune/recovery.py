@@ -12,6 +12,7 @@ leave half of one), Ray starts anew without asking us: one trial, which knows no
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +68,14 @@ def refuse_to_start_anew(trials: Sequence[Any], pattern: str, search_id: str) ->
 
     Only of a local path, or one that looks like it: other storages write a file as a whole.
     """
-    if not trials:
+    if not trials and sys.exc_info()[1] is None:  # the error that ends a run says more
         raise StateError(NOT_RESTORED)
     for storage in [trial.storage for trial in trials[:1]]:
         if not isinstance(storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
             continue
         for state in states(storage.experiment_fs_path, pattern):
-            if statefile.load(state).get("settings", {}).get("search_id") == search_id:
+            settings = statefile.load(state).get("settings")
+            if isinstance(settings, Mapping) and settings.get("search_id") == search_id:
                 raise StateError(
                     f"Ray could not restore the experiment in {storage.experiment_fs_path} (its log says why), and "
                     f"would start it anew. {REMEDY.format(state=state)}"

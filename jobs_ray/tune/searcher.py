@@ -225,8 +225,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def see(self, trials: Sequence[Any]) -> None:
         """The callback and the scheduler show Ray's trials (the live list): for checkpoints and free slots."""
         self._trials = trials
-        if trials:
-            self._refuse_to_start_anew()
+        self._refuse_to_start_anew(bool(trials))
         if self._unreconciled or (self._session is None and trials):  # Ray has lost its own state of the search
             self._unreconciled = True
             reconcile.with_ray(self.session, trials, full=not self.can_stop, scheduled=self._scheduled)
@@ -240,11 +239,12 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if self._session is not None:
             stragglers.note(self._session)
 
-    def _refuse_to_start_anew(self) -> None:
+    def _refuse_to_start_anew(self, now: bool = True) -> None:
         """Raises StateError where Ray could not restore the experiment, and begins another one or ends."""
-        if self._unpickled:
+        if self._unpickled and now:
             self._run = self._run or run_context.searcher_joins(self)  # Ray only logs what its last save raises
-            recovery.refuse_to_start_anew(self._trials, self.CKPT_FILE_TMPL.format("*"), self._settings.search_id)
+            if self._trials or self._session is None:  # else they were not shown yet, but asked for
+                recovery.refuse_to_start_anew(self._trials, self.CKPT_FILE_TMPL.format("*"), self._settings.search_id)
             self._unpickled = False
 
     # ---- what the user asks

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune import TuneError
 from tune_trainables import STEPS, Class, half
 
@@ -196,3 +196,22 @@ def test_where_ray_cannot_restore_its_own_files_nothing_is_started_anew(
     unheard = len((tmp_path / "steps").read_text()) - report["budget"]["spent"] * STEPS
     assert -1e-6 <= unheard <= 5 + 1e-6  # at most all until the first interruption, in the order that copies end
     assert report["budget"]["spent"] <= 3.0
+
+
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_a_searcher_that_was_pickled_may_begin_an_experiment(
+    fit: Callable[..., tune.ResultGrid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool
+) -> None:
+    """As with a Tuner that is sent to a task: it looks as if it was to be restored, and its own state is there soon."""
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")
+    space = {"x": tune.uniform(0.0, 0.5), "folder": str(tmp_path)}
+    searcher = JoBSSearcher(space, max_t=STEPS, budget=2, seed=0)
+    if not scheduled:  # nobody tells it then; and the error is that one
+        with pytest.raises(ValueError, match="needs metric and mode"):
+            fit(half(Counted), {}, cloudpickle.loads(cloudpickle.dumps(searcher)), num_samples=-1)
+        searcher = JoBSSearcher(space, "loss", "min", max_t=STEPS, budget=2, seed=0)
+    fit(
+        half(Counted), {}, cloudpickle.loads(cloudpickle.dumps(searcher)), JoBSScheduler() if scheduled else None,
+        num_samples=-1, max_concurrent_trials=1, reuse_actors=True,
+    )  # fmt: skip
+    assert load_session(tmp_path / "run").report()["recommendation"]["confirmed"]
