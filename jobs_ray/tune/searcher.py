@@ -160,7 +160,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next configuration, None (ask again), or FINISHED."""
-        self._run = self._run or run_context.searcher_joins(self)
+        self._refuse_to_start_anew(self._run is None and self._session is not None)  # nobody set us up
         session = self.session
         if session.failures.verdict is not None:
             if not session.live:  # else one of them may end in order, and FINISHED is for good
@@ -241,9 +241,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def _refuse_to_start_anew(self, now: bool = True) -> None:
         """Raises StateError where Ray could not restore the experiment, and begins another one or ends."""
+        self._run = self._run or run_context.searcher_joins(self)  # the callback says it, too: Ray may only log it
         if self._unpickled and now:
-            self._run = self._run or run_context.searcher_joins(self)  # Ray only logs what its last save raises
-            if self._trials or self._session is None:  # else they were not shown yet, but asked for
+            if self._trials or self._unreconciled or self._session is None:  # else none was shown, but asked for
                 recovery.refuse_to_start_anew(self._trials, self.CKPT_FILE_TMPL.format("*"), self._settings.search_id)
             self._unpickled = False
 
@@ -367,7 +367,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         if "_replaced" not in state:  # pickled by 0.1.0, in an experiment's tuner.pkl
             self._replaced = Replaced(self.__dict__.pop("_predictor", None))
         self._start_runtime()
-        self._unpickled = self._session is None  # most likely by Tuner.restore, and Ray will call `restore`
+        self._unpickled = True  # most likely by Tuner.restore, and Ray will call `restore`
         run_context.searcher_is_unpickled()
 
     def _start_runtime(self) -> None:

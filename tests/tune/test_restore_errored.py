@@ -14,6 +14,7 @@ from ray.tune import TuneError
 from tune_trainables import STEPS, Class, half
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
+from jobs_ray.trials import StateError
 from jobs_ray.tune.results import load_session
 
 
@@ -215,3 +216,18 @@ def test_a_searcher_that_was_pickled_may_begin_an_experiment(
         num_samples=-1, max_concurrent_trials=1, reuse_actors=True,
     )  # fmt: skip
     assert load_session(tmp_path / "run").report()["recommendation"]["confirmed"]
+
+
+def test_a_searcher_restored_by_hand_whose_experiment_ray_cannot_restore_says_so(tmp_path: Path) -> None:
+    """It knew of trials that Ray does not have, and waited for them."""
+    searcher = JoBSSearcher({"x": tune.uniform(0.0, 1.0)}, "loss", "min", max_t=STEPS, budget=3, seed=0)
+    assert isinstance(searcher.suggest("runs"), dict)
+    searcher.on_trial_result("runs", {"loss": 1.0, "training_iteration": 1})
+    searcher.save(str(tmp_path / "state"))
+    by_hand = JoBSSearcher()
+    by_hand.restore(str(tmp_path / "state"))
+    again = cloudpickle.loads(cloudpickle.dumps(by_hand))  # in tuner.pkl
+    with pytest.raises(StateError, match="Ray could not restore the experiment"):
+        again.suggest("next")
+    by_hand.see([])
+    assert isinstance(by_hand.suggest("next"), dict)
