@@ -240,7 +240,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             stragglers.note(self._session)
 
     def _refuse_to_start_anew(self, now: bool = True) -> None:
-        """Raises StateError where Ray could not restore the experiment, and begins another one or ends."""
+        """Raises StateError where Ray could not restore the experiment, and begins another or ends. now: it shows."""
         self._run = self._run or run_context.searcher_joins(self)  # the callback says it, too: Ray may only log it
         if self._unpickled and now:
             if self._trials or self._unreconciled or self._session is None:  # else none was shown, but asked for
