@@ -3,14 +3,15 @@
     python -m benchmarks.overhead --trials 100 --concurrent 8 --report-s 0.05
 
 A trainable that only sleeps, so long a report, through the real Tune: JoBSSearcher (with and without JoBSScheduler),
-OptunaSearch and Ray's BasicVariantGenerator, each with fresh and with reused actors, interleaved in one process.
+OptunaSearch and Ray's BasicVariantGenerator, each with fresh and with reused actors, interleaved in one process. What
+JoBS imports once a process (torch above all) is printed and not counted.
 
     column      meaning
     s/trial     wall time of the whole run over the number of trials
     cpu         processor time of the driver (Ray's loop, the searcher, its thread), ms a trial: on a busy machine this
                 still compares, while the wall time mostly shows who else was running
     suggest     time inside `suggest`: median, and longest while a trial ran, ms: how long a result may wait because
-                of it (at the very first call no trial runs; ours imports scipy there)
+                of it
     none        times that `suggest` answered "not yet"; Ray then ends an actor that it might have reused
     actors      processes that trials ran in; with reused actors, `--concurrent` would be the least
     result      time inside the searcher's and scheduler's handling of one result: longest, ms
@@ -34,6 +35,7 @@ from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from jobs_ray import Decision, JoBSScheduler, JoBSSearcher
+from jobs_ray.models.late_import import import_models
 
 SPACE = {
     "weights": {name: tune.uniform(0.0, 1.0) for name in ("code", "prose", "maths", "web")},
@@ -247,6 +249,9 @@ def main() -> None:
         return
     ray.init("local", num_cpus=args.concurrent, include_dashboard=False, log_to_driver=False)
     run("basic", args.concurrent, args.concurrent, True)  # warms Ray's workers up, not counted
+    begin = time.perf_counter()
+    import_models()
+    print(f"imports, once a process: {time.perf_counter() - begin:.1f} s", flush=True)
     timings = f"{'s/trial':>8} {'cpu ms':>7} {'suggest ms':>18} {'none':>5} {'result ms':>10} {'gap ms':>8}"
     print(f"{'searcher':16} {'actors':12} {timings}", flush=True)
     rows = []
