@@ -65,9 +65,7 @@ def ledger(trials: TrialTable, total: float | None, costs: Costs | None) -> Budg
 
 def outstanding_steps(trial: Trial, max_t: float) -> float:
     """Steps a running trial may still train under its grant."""
-    if trial.grant is not None:
-        return trial.granted
-    return max(max_t - max(trial.curve.last_t, trial.start), 0.0)
+    return max((max_t if trial.grant is None else trial.grant) - trial.reached, 0.0)
 
 
 def promotion_cost(trial: Trial, resume: bool, costs: Costs) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from heapq import nlargest
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from jobs_ray.search.acquisition import LEARN_SPARSITY, Score, Within, acquisiti
 from jobs_ray.search.budget import TOLERANCE
 from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.promotion import promotable, safest
+from jobs_ray.search.settings import Suggestion
 from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import Phase, Trial, TrialTable
 
@@ -37,6 +39,14 @@ class Action:
     steps: float | None
     x: tuple[float, ...] = ()
     promotes: str | None = None
+
+
+RunKind: TypeAlias = tuple[Phase, float | None, bool]
+
+
+def kind_of(run: Action | Suggestion) -> RunKind:
+    """Its phase, its steps, and whether its configuration is new."""
+    return run.phase, run.steps, run.promotes is None
 
 
 @dataclass(frozen=True)

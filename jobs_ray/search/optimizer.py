@@ -27,7 +27,7 @@ from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Prediction, Predictor
 from jobs_ray.models.predictor import ScalingLawPredictor
 from jobs_ray.search.budget import Budget, promotion_cost
-from jobs_ray.search.generator import Action
+from jobs_ray.search.generator import Action, RunKind, kind_of
 from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.policy import Policy, ending, observed
 from jobs_ray.search.progress import horizon, search_progress, validated
@@ -143,11 +143,11 @@ class JoBSOptimizer:
         config = self.space.decode(np.array(action.x)) if given is None else self._own(given)
         return Suggestion(config, action.phase, action.steps)
 
-    def next_kind(self, *, full: bool = False) -> tuple[Phase, float | None, bool] | None:
+    def next_kind(self, *, full: bool = False) -> RunKind | None:
         """Phase, steps, and whether the configuration is new, of what `propose` would suggest; None: nothing now."""
         known = self.settings, self._trials, self._asked, self._known(fit=False)
         action = self._policy.decide(*known, full=full, quick=True, peek=True)
-        return (action.phase, action.steps, action.promotes is None) if isinstance(action, Action) else None
+        return kind_of(action) if isinstance(action, Action) else None
 
     def accept(self, trial_id: str, suggestion: Suggestion) -> None:
         """Register `suggestion` as the running trial `trial_id`. Also for a suggestion made elsewhere."""

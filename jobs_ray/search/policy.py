@@ -109,7 +109,7 @@ class Policy:
         more_short = now.short_allowed and (
             now.endless or limited or now.early + now.search_short < now.plan.search_short
         )
-        if now.learn_full < now.plan.learn_full and now.learn_awaited:
+        if now.learn_awaited:
             return None
         enough = settings.num_confirm != "auto" and now.confirmed >= settings.num_confirm
         wants_confirmation = now.confirmed < now.due or not (more_short or enough)

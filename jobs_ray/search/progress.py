@@ -25,8 +25,8 @@ _LEAST_RUNS = 4  # that tell their variance
 class Progress:
     """The numbers that the rule looks at, all derived from the trials. Costs in the unit of the budget.
 
-    early: short runs that LEARN has asked for beyond its plan, in the place of SEARCH's. learn_awaited: fewer of its
-    short runs have ended than it needs, and some are running.
+    early: short runs that LEARN has asked for beyond its plan, in the place of SEARCH's. learn_awaited: LEARN is to
+    promote one, but fewer of its short runs have ended than are planned, and some are running.
     """
 
     costs: Costs
@@ -179,7 +179,8 @@ def search_progress(
         awaited = number * (kind.running and not full and not kind.silent)
         short_running += awaited
         learn_running += awaited * (kind.phase is Phase.LEARN)
-    early = min(max(learn_short - plan.learn_short, 0), learn_asked)
+    beyond = max(learn_short - plan.learn_short, 0)
+    early = min(beyond, learn_asked)  # the others are observations
     return Progress(
         costs=costs,
         max_t=max_t,
@@ -197,5 +198,5 @@ def search_progress(
         search_short=search_short,
         confirmed=confirmed,
         short_running=short_running,
-        learn_awaited=learn_running > 0 and learn_short - learn_running < plan.learn_short,
+        learn_awaited=learn_full < plan.learn_full and learn_running > beyond,
     )

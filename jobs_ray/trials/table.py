@@ -76,13 +76,7 @@ class TrialTable(Mapping[str, Trial]):
         name = trial.trial_id
         if name in self._all and name not in self._running:
             raise ValueError(f"trial {name!r} has ended; its record does not change any more")
-        if name in self._all:
-            self._less(self._all[name])
-        else:
-            self._order[name], self._next = self._next, self._next + 1
-        self._all[name] = trial
-        self._kinds[trial.kind] += 1
-        self._recalled = None
+        self._set(trial)
         if trial.curve.t and (trial.charged or trial.completed):
             self.reached = max(self.reached, trial.curve.t[-1])
         if trial.running:
@@ -114,28 +108,23 @@ class TrialTable(Mapping[str, Trial]):
         full = min(self.reached, math.inf if most is None else most)
         for name in [name for name in self._cut if self._all[name].curve.last_t < full]:
             before = self._all[name]
-            trial = self._all[name] = replace(before, status=TrialStatus.STOPPED)
+            self._set(replace(before, status=TrialStatus.STOPPED))
             self.endings += 1
-            self._less(before)
-            self._kinds[trial.kind] += 1
-            self._recalled = None
             del self._cut[name]
-            if not trial.promotes:
+            if not before.promotes:
                 self._kept.discard(name)
 
     def charge(self, trial: Trial) -> None:
         """Replaces an ended trial by one that differs in what it has cost alone. Raises KeyError."""
         before = self._all[trial.trial_id]
-        self._all[trial.trial_id] = trial
-        self._recalled = None
+        self._set(trial)
         if trial.charged:
             self._ended_steps += trial.steps - before.steps
             self._ended_costs = self._ended_costs.add(trial).less(CostSums().add(before))
 
     def note_checkpoint(self, trial_id: str, t: float) -> None:
         """Records where the newest checkpoint of a trial stands, be it running or ended. Raises KeyError."""
-        self._all[trial_id] = replace(self._all[trial_id], checkpoint_t=t)
-        self._recalled = None
+        self._set(replace(self._all[trial_id], checkpoint_t=t))
 
     def reopened(self, trial_ids: Collection[str]) -> TrialTable:
         """The table with ended trials running again."""
@@ -151,7 +140,6 @@ class TrialTable(Mapping[str, Trial]):
         del self._running[trial_id]
         del self._order[trial_id]
         self._less(self._all.pop(trial_id))
-        self._recalled = None
 
     def running(self) -> list[Trial]:
         """The trials in flight, in the order asked."""
@@ -161,7 +149,19 @@ class TrialTable(Mapping[str, Trial]):
         """How many trials there are of each kind."""
         return self._kinds
 
+    def _set(self, trial: Trial) -> None:
+        """The only way in for a record: what is counted and kept of the one before is no longer true."""
+        name = trial.trial_id
+        if name in self._all:
+            self._less(self._all[name])
+        else:
+            self._order[name], self._next = self._next, self._next + 1
+        self._all[name] = trial
+        self._kinds[trial.kind] += 1
+        self._recalled = None
+
     def _less(self, trial: Trial) -> None:
+        self._recalled = None
         self._kinds[trial.kind] -= 1
         if not self._kinds[trial.kind]:
             del self._kinds[trial.kind]

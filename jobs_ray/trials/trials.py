@@ -7,7 +7,6 @@ curve, and the steps of that tail are charged a second time, since they were tra
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -98,9 +97,9 @@ class Trial:
         return max(self.curve.last_t - self.start, 0.0) + self.wasted
 
     @cached_property
-    def granted(self) -> float:
-        """Steps that it may still train under its grant; infinite without one."""
-        return math.inf if self.grant is None else max(self.grant - max(self.curve.last_t, self.start), 0.0)
+    def reached(self) -> float:
+        """The `t` that it stands at: of its last report, or where it resumed from."""
+        return max(self.curve.last_t, self.start)
 
     @property
     def rate(self) -> float | None:

@@ -28,8 +28,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from jobs_ray.search.generator import kind_of
 from jobs_ray.search.settings import Suggestion
-from jobs_ray.tune.computation import NOT_READY, Job, Moment, kind_of, may_start
+from jobs_ray.tune.computation import NOT_READY, Job, Moment, may_start
 
 if TYPE_CHECKING:
     from jobs_ray.search.optimizer import JoBSOptimizer

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from jobs_ray.search.generator import RunKind, kind_of
 from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.optimizer import Suggestion
 from jobs_ray.search.promotion import is_promotable
-from jobs_ray.trials import Phase
 
 if TYPE_CHECKING:
     from jobs_ray.search.optimizer import JoBSOptimizer
@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 NOT_READY = object()  # ask again later
 _AT_ONCE = 8  # spare points that are computed before another job has its turn: some 20 ms
-Kind: TypeAlias = tuple[Phase, float | None, bool]
-"""Phase, steps, and whether it is a new configuration: no promotion."""
 _LEAVE_S = 10.0  # that the interpreter's end waits for what is being computed
 
 _running: weakref.WeakKeyDictionary[threading.Thread, Job] = weakref.WeakKeyDictionary()
@@ -58,11 +56,11 @@ class Job:
     wanted: int = 0  # spare points
     ahead: Lookahead = field(default_factory=Lookahead)
     spare: list[Suggestion] = field(default_factory=list)  # each knows of the proposal and of those before it
-    given: Counter[Kind] = field(default_factory=Counter)  # suggestions since, its own or not
+    given: Counter[RunKind] = field(default_factory=Counter)  # suggestions since, its own or not
     growing: bool = True  # while there is something to come
     superseded: bool = False
 
-    def left(self, kind: Kind) -> list[Suggestion]:
+    def left(self, kind: RunKind) -> list[Suggestion]:
         """Of what was computed, in order. What was given since, of whatever origin, counts as the first of its kind."""
         return [s for s in (self.proposal, *self.spare) if isinstance(s, Suggestion) and kind_of(s) == kind][
             self.given[kind] :
@@ -75,11 +73,6 @@ class Job:
         thread.start()
         _running[thread] = self
         return self
-
-
-def kind_of(suggestion: Suggestion) -> Kind:
-    """What is decided anew before a spare one is given."""
-    return suggestion.phase, suggestion.steps, suggestion.promotes is None
 
 
 def may_start(core: JoBSOptimizer, suggestion: Suggestion) -> bool:

@@ -38,28 +38,30 @@ class Setup:
     num_samples: int | None = None
 
 
-REMEDY = (
+_REMEDY = (
     "Its trials are in the folder, and so is the state of the search, from which another experiment goes on, with what "
     "is left of the budget: searcher = JoBSSearcher(); searcher.restore({state!r}), then "
     "tune.Tuner(..., param_space=<the same one>, tune_config=tune.TuneConfig(search_alg=searcher, ...)) of another name"
 )
-
-
 NOT_RESTORED = (
     "if this is a Tuner.restore, Ray could not restore the experiment (its log says why), and would start it anew. "
-    + REMEDY.format(state="<the folder>/searcher-state-<the newest>.pkl")
+    + _REMEDY.format(state="<the folder>/searcher-state-<the newest>.pkl")
 )
 
 
 def states(folder: str, pattern: str) -> Iterator[str]:
     """Paths of the states in the folder that can be read, the newest first; what cannot is said."""
+    return (path for path, _ in _readable(folder, pattern))
+
+
+def _readable(folder: str, pattern: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for path in sorted(Path(folder).glob(pattern), reverse=True):  # the names hold the date, one a session
         try:
-            statefile.load(path)
+            session = statefile.load(path)
         except (StateError, OSError) as error:
             logger.error("%s; it is left aside", error)
             continue
-        yield str(path)
+        yield str(path), session
 
 
 def refuse_to_start_anew(trials: Sequence[Any], pattern: str, search_id: str) -> None:
@@ -70,16 +72,16 @@ def refuse_to_start_anew(trials: Sequence[Any], pattern: str, search_id: str) ->
     """
     if not trials and sys.exc_info()[1] is None:  # the error that ends a run says more
         raise StateError(NOT_RESTORED)
-    for storage in [trial.storage for trial in trials[:1]]:
-        if not isinstance(storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
-            continue
-        for state in states(storage.experiment_fs_path, pattern):
-            settings = statefile.load(state).get("settings")
-            if isinstance(settings, Mapping) and settings.get("search_id") == search_id:
-                raise StateError(
-                    f"Ray could not restore the experiment in {storage.experiment_fs_path} (its log says why), and "
-                    f"would start it anew. {REMEDY.format(state=state)}"
-                )
+    storage = trials[0].storage if trials else None
+    if storage is None or not isinstance(storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
+        return
+    for state, session in _readable(storage.experiment_fs_path, pattern):
+        settings = session.get("settings")
+        if isinstance(settings, Mapping) and settings.get("search_id") == search_id:
+            raise StateError(
+                f"Ray could not restore the experiment in {storage.experiment_fs_path} (its log says why), and "
+                f"would start it anew. {_REMEDY.format(state=state)}"
+            )
 
 
 def setup(folder: str) -> Setup:

@@ -15,11 +15,11 @@ import pytest
 from ray import tune
 from ray.tune.trainable import wrap_function
 
+from jobs_ray.search.generator import RunKind
 from jobs_ray.search.optimizer import Phase, Suggestion
 from jobs_ray.trials import LearningCurve, Trial, TrialStatus
 from jobs_ray.tune.background import NOT_READY, Moment, Proposer
 from jobs_ray.tune.capacity import Capacity
-from jobs_ray.tune.computation import Kind
 
 
 def proposal(number: int) -> Suggestion:
@@ -195,7 +195,7 @@ class ForeseeingCore:
             assert self.gate.wait(20)
         return Suggestion({"by": self.number, "after": len(self.accepted)}, *self.kind, promotes=self.promotes)
 
-    def next_kind(self, *, full: bool) -> Kind:
+    def next_kind(self, *, full: bool) -> RunKind:
         return (*self.kind, self.promotes is None)
 
 
