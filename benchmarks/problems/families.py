@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import Array
+from benchmarks.problems.language import language
 from benchmarks.problems.layout import Choice, Layout, Number
 from benchmarks.problems.shapes import LEVEL, SPREAD, Drawn, accuracies, losses, times
 from benchmarks.problems.terms import Rng, bowls, features, linear, mix, mixing_law, products, standard
@@ -219,6 +220,7 @@ FAMILIES: dict[str, Callable[[Rng, int], Drawn]] = {
     "non_additive": non_additive,
     "noisy": noisy,
     "seeds": seeds,
+    "language": language,
     "costs": costs,
     "reports5": lambda rng, i: joint(rng, i, 5, max_t=5),
     "reports60": lambda rng, i: joint(rng, i, 5, max_t=60),

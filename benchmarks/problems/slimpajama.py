@@ -11,18 +11,15 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks import gp
 from benchmarks.data import Array, data_folder
-from benchmarks.emulator import CACHE, keep, principal_axes
+from benchmarks.emulator import CACHE, keep
 from benchmarks.problems.layout import Layout
+from benchmarks.problems.regression import Curves, left_out, regress
 from benchmarks.problems.shapes import Drawn
 from benchmarks.problems.terms import Rng
 
@@ -73,30 +70,8 @@ def wanted(instance: int) -> tuple[float, Array]:
     return size, rng.dirichlet(np.full(DOMAINS, 1.0 if instance % 2 == 0 else 0.3))
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Mean (10,) and axes c x 10 of log curves, and a GP of each component."""
-
-    mean: Array
-    axes: Array
-    models: tuple[gp.TaskGP, ...]
-
-    def __call__(self, rows: Array) -> Array:
-        """Curves m x 10 of mixtures m x 7."""
-        scores = np.stack([model.mean(np.sqrt(rows) / 0.15, 0) for model in self.models], axis=1)
-        return np.asarray(np.exp(self.mean + scores @ self.axes))
-
-
-def regress(W: Array, logs: Array, thetas: Sequence[Any] = (None,) * COMPONENTS) -> Curves:
-    """Of log curves n x 10 on mixtures n x 7; `thetas`: hyperparameters, where they are known."""
-    mean = logs.mean(0)
-    axes = principal_axes(logs - mean, COMPONENTS)
-    scores = (logs - mean) @ axes.T
-    sizes, task = scores.std(0), np.zeros(len(W), dtype=int)
-    models = tuple(
-        gp.fit(np.sqrt(W) / 0.15, task, scores[:, j] / sizes[j], theta, own=False) for j, theta in enumerate(thetas)
-    )
-    return Curves(mean, axes * sizes[:, None], models)
+def features(W: Array) -> Array:
+    return np.asarray(np.sqrt(W) / 0.15)
 
 
 def fitted(instance: int, data: str | None) -> tuple[Array, Array, Curves]:
@@ -106,28 +81,30 @@ def fitted(instance: int, data: str | None) -> tuple[Array, Array, Curves]:
     logs = np.log(losses @ weights)
     path = CACHE / f"slimpajama-gp-{instance}-{len(W)}.json"
     if path.exists():
-        return W, logs, regress(W, logs, [np.array(theta) for theta in json.loads(path.read_text())])
-    curves = regress(W, logs)
+        return W, logs, regress(features(W), logs, [np.array(theta) for theta in json.loads(path.read_text())])
+    curves = regress(features(W), logs, [None] * COMPONENTS)
     keep(path, [model.theta.tolist() for model in curves.models])
     return W, logs, curves
 
 
-def leave_out_r2(instance: int, data: str | None = None, folds: int = 5) -> float:
-    """R2 of the regression's final on runs left out, hyperparameters from all of them."""
+def leave_out_r2(instance: int, data: str | None = None) -> float:
+    """Of the regression's final on runs left out."""
     W, logs, curves = fitted(instance, data)
-    thetas = [model.theta for model in curves.models]
-    fold, guess = np.random.default_rng(0).permutation(len(W)) % folds, np.zeros(len(W))
-    for f in range(folds):
-        guess[fold == f] = regress(W[fold != f], logs[fold != f], thetas)(W[fold == f])[:, -1]
-    final = np.exp(logs[:, -1])
-    return float(1 - np.mean((final - guess) ** 2) / np.var(final))
+    return left_out(features(W), logs, curves)[0]
 
 
 def slimpajama(rng: Rng, instance: int, data: str | None = None) -> Drawn:
     """Real curves of pretraining; nothing differs but the mixture."""
     _, logs, curves = fitted(instance, data)
 
-    def final(rows: Array) -> Array:
-        return curves(rows)[:, -1]
+    def whole(rows: Array) -> Array:
+        return curves(features(rows))
 
-    return Drawn(Layout(DOMAINS), "eval_loss", final, curves, _NOISE * float(np.exp(logs[:, -1]).std()), REPORTS)
+    return Drawn(
+        Layout(DOMAINS),
+        "eval_loss",
+        lambda rows: whole(rows)[:, -1],
+        whole,
+        _NOISE * float(np.exp(logs[:, -1]).std()),
+        REPORTS,
+    )

@@ -121,7 +121,7 @@ def first_short_t(max_t: float, budget: float | None) -> float:
     At C = 10 k = 2 / 3 of 25 measure .097 / .085 on the emulator (10 seeds x 3 tasks, +-.011); above as in DESIGN.
     """
     fraction = 1.0 / 8.0 if (_UNLIMITED if budget is None else budget) <= 10.0 else 1.0 / 6.0
-    return max(float(round(max_t * fraction)), 1.0) if max_t >= 2 else max_t * fraction
+    return max(float(math.floor(max_t * fraction + 0.5)), 1.0) if max_t >= 2 else max_t * fraction
 
 
 def confirm_share(budget: float) -> float:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data import data_folder
-from benchmarks.problems import make, slimpajama
+from benchmarks.problems import language, make, slimpajama
 from benchmarks.problems.families import FAMILIES
 from benchmarks.problems.layout import Choice, Layout, Number
 from benchmarks.problems.regmix import leave_out_r2
@@ -188,7 +188,7 @@ def test_slimpajama_is_a_good_regression_of_real_curves(instance):
     W, logs, curves = slimpajama.fitted(instance, None)
     assert W.shape[1] == 7
     assert np.ptp(W.sum(axis=1)) < 1e-9
-    off = np.abs(curves(W) - np.exp(logs)) / np.exp(logs[:, -1]).std()
+    off = np.abs(curves(slimpajama.features(W)) - np.exp(logs)) / np.exp(logs[:, -1]).std()
     assert np.median(off) < 0.2
     drawn = draw("slimpajama", instance)
     rows = drawn.layout.random(20, np.random.default_rng(0))
@@ -201,6 +201,25 @@ def test_slimpajama_wants_another_size_and_other_losses_in_each_instance():
     assert [size for size, _ in wanted] == list(slimpajama.SIZES) * 2
     assert len({weights.tobytes() for _, weights in wanted[4:]}) == 4
     assert all(weights.sum() == pytest.approx(1.0) for _, weights in wanted)
+
+
+@pytest.mark.parametrize("instance", [0, 1])
+def test_language_is_a_good_regression_of_real_curves(instance):
+    assert language.leave_out_r2(instance) > 0.9
+    rows, curves = language.load()
+    assert rows.shape == (99, 7)
+    assert curves.shape == (99, 2, 20)
+    np.testing.assert_allclose(language.LAYOUT.snap(rows), rows, atol=1e-9)  # all are in the demo's space
+    drawn = draw("language", instance)
+    spread = curves[:, :, -1].mean(axis=1).std()
+    assert np.median(np.abs(drawn.final(rows) - curves[:, :, -1].mean(axis=1))) < 0.15 * spread
+    assert drawn.luck == pytest.approx((curves[:, 0, -1] - curves[:, 1, -1]).std() / np.sqrt(2), rel=0.3)
+    np.testing.assert_array_equal(drawn.curves(rows)[:, -1], drawn.final(rows))
+
+
+def test_another_instance_of_language_is_regressed_on_other_runs():
+    rows = language.LAYOUT.random(20, np.random.default_rng(0))
+    assert np.ptp([draw("language", i).final(rows) for i in range(3)], axis=0).max() > 0.02
 
 
 @pytest.mark.parametrize("family", ["regmix", "slimpajama"])

@@ -29,3 +29,39 @@ def test_an_automatic_short_run_ends_where_trials_report(given: float | str, eve
     second = optimizer.ask("b")
     assert isinstance(second, Suggestion)
     assert second.steps == short_t
+
+
+def after_short_runs(crossing: bool, runs: int = 8, **settings: object) -> float | None:
+    """Length of the next short run, after `runs` of three reports each of which the better half cross, or not."""
+    optimizer = make(**{"max_t": 24.0, "budget": 10.0, "extend": False, **settings})
+    for i in range(runs):
+        suggestion = optimizer.ask(f"r{i}")
+        assert isinstance(suggestion, Suggestion)
+        end = 3.0 if i < runs // 2 else 4.0  # either half may be the better one
+        for t in (1.0, 2.0, 3.0):
+            own = i % (runs // 2) * 0.1
+            optimizer.report(f"r{i}", t, end + (3.0 - t) + (own if t == 3.0 or not crossing else -own))
+        optimizer.tell(f"r{i}")
+    following = optimizer.ask("next")
+    assert isinstance(following, Suggestion)
+    return following.steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "crossing", "steps"),
+    [
+        ({}, True, 6.0),
+        ({}, False, 3.0),
+        ({"short_t": 3.0}, True, 3.0),  # as given
+        ({"mode": "max"}, True, 6.0),
+        ({"max_t": 16.0, "budget": 11.0}, True, 3.0),  # twice as long were more than a third of a run
+    ],
+)
+def test_short_runs_are_doubled_while_the_better_half_change_ranks(
+    settings: dict[str, object], crossing: bool, steps: float
+) -> None:
+    assert after_short_runs(crossing, **settings) == steps
+
+
+def test_a_few_runs_say_nothing_of_ranks() -> None:
+    assert after_short_runs(True, runs=6) == 3.0
