@@ -116,9 +116,14 @@ class Heads:
     weights: Array
     inflation: float
 
-    @one_thread()
     def predict(self, runs: Prefixes) -> tuple[Array, Array]:
         """Mean and calibrated standard deviation `(m,)` of z_T."""
+        if len(runs.z_k) == 1:  # without torch
+            return self._predict(runs)
+        with one_thread():
+            return self._predict(runs)
+
+    def _predict(self, runs: Prefixes) -> tuple[Array, Array]:
         moments = []
         for head, gp in zip(self.heads, self.gps, strict=True):
             mean, variance = gp.predict(np.hstack([head.linear(runs), runs.F]))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from botorch.optim.core import scipy_minimize
 from botorch.optim.utils import get_parameters_and_bounds
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtrs
 from torch import Tensor
 
 from jobs_ray.models.gp import FinalValueGP, FinalValueKernel, Hyperparameters
@@ -52,12 +54,23 @@ class FinalValueRegression(Regression):
 
     model: FinalValueGP
 
+    def predict(self, X: Array) -> tuple[Array, Array]:
+        """As any regression."""
+        if len(X) != 1 or self.model.covar_module.additive:
+            return super().predict(X)
+        mean, variance = self._single(X[0])
+        return np.array([self.centre + self.scale * mean]), np.array([self.scale**2 * variance])
+
     def _marginals(self, X: Tensor) -> tuple[Array, Array]:
         with torch.no_grad():
             mean, variance = self.model.marginals(X)
         return mean.numpy(), variance.numpy()
 
-    @property
+    @cached_property
+    def _single(self) -> SinglePoint:
+        return single_point(self.model)
+
+    @cached_property
     def noise_variance(self) -> float:
         """The fitted noise variance, in units of `y` squared."""
         return self.scale**2 * math.exp(float(self.model.likelihood.second_noise_covar.raw_noise))
@@ -66,6 +79,48 @@ class FinalValueRegression(Regression):
         """Mean and variance `(n,)` of each *observation* from the data without its fold, in closed form."""
         mean, variance = self.model.leave_out(folds)
         return self.centre + self.scale * mean.numpy(), self.scale**2 * variance.numpy()
+
+
+@dataclass(frozen=True)
+class SinglePoint:
+    """The posterior at one point of a model without the additive term, in numpy.
+
+    Each of torch's operations takes longer than this arithmetic, and lets go of the interpreter, for which Ray's loop
+    then waits while a fit goes on in the background: 25 of them took a head .2 ms, and .8 ms of waiting.
+
+    X: n x p, with the column s. linear, matern: their columns. L, M, and the hyperparameters as in gp.py.
+    """
+
+    linear: slice
+    matern: slice
+    L: Array
+    M: Array
+    chol: Array
+    alpha: Array
+    gram_weight: float  # a^2 / q
+    matern_weight: float
+    lengthscale: float
+
+    def __call__(self, x: Array) -> tuple[float, float]:
+        """Posterior mean and variance of the noise-free value at `(p,)`, standardised."""
+        x = np.append(x, 0.0)  # the column s
+        own, r = x[self.linear], np.sqrt(np.square(self.M - x[self.matern]).sum(axis=1)) / self.lengthscale
+        s = math.sqrt(5.0) * r
+        cross = 1.0 + self.gram_weight * (self.L @ own) + self.matern_weight * (1.0 + s + s * s / 3.0) * np.exp(-s)
+        half = dtrtrs(self.chol, cross, lower=1)[0]
+        variance = 1.0 + self.gram_weight * float(own @ own) + self.matern_weight - float(half @ half)
+        return float(cross @ self.alpha), max(variance, 1e-10)
+
+
+def single_point(model: FinalValueGP) -> SinglePoint:
+    """Of a fitted model."""
+    kernel, X, (chol, alpha) = model.covar_module, model.train_inputs[0].numpy(), model.factored()
+    known = model.hyperparameters
+    L = np.ascontiguousarray(X[:, kernel.linear])
+    return SinglePoint(
+        kernel.linear, kernel.matern, L, np.ascontiguousarray(X[:, kernel.matern]), np.asfortranarray(chol.numpy()),
+        alpha.numpy(), math.exp(known.linear) / L.shape[1], math.exp(known.matern), math.exp(known.lengthscale),
+    )  # fmt: skip
 
 
 def fit_regression(

@@ -156,7 +156,8 @@ class Categorical:
 
     def features(self, x: Array) -> Array:
         """One-hot over sqrt(2): any two different choices are at distance 1."""
-        return np.asarray(np.eye(len(self.choices))[self._indices(x)[:, 0]] / math.sqrt(2.0))
+        # (to take rows of np.eye would let go of the interpreter, for which Ray's loop then waits)
+        return np.asarray((self._indices(x) == np.arange(len(self.choices))) / math.sqrt(2.0))
 
     def _indices(self, x: Array) -> NDArray[np.int64]:
         count = len(self.choices)

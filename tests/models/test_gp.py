@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,18 @@ def test_the_fast_posterior_is_that_of_gpytorch_one_point_or_many_at_a_time() ->
     np.testing.assert_allclose(singly.variance.squeeze(), joint.variance.squeeze(), rtol=1e-6)
     assert singly.mean.shape == (6, 1, 1)
     assert model.posterior(new.reshape(2, 3, -1)).mean.shape == (2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("linear", "matern"), [(slice(0, 2), slice(2, 5)), (slice(0, 5), slice(0, 5)), (slice(2), slice(2, None))]
+)
+def test_one_point_in_numpy_is_what_torch_says_of_it_among_others(linear: slice, matern: slice) -> None:
+    X, y, noise = data(30)
+    priors = replace(PRIORS, additive=None)
+    found = fit_regression(X, y, 0.0 * noise, priors, linear=linear, matern=matern)
+    points = np.vstack([X[:3], data(5, seed=1)[0], 50.0 + X[:1]])  # known ones, new ones, and one far from all
+    alone = np.array([found.predict(point[None]) for point in points])[:, :, 0].T
+    np.testing.assert_allclose(alone, found.predict(points), rtol=1e-9)
 
 
 def test_what_the_fit_minimises_is_the_negative_log_posterior_of_the_textbook() -> None:
