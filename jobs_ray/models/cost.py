@@ -40,6 +40,9 @@ class Costs(Protocol):
     def spent(self, trials: TrialTable) -> float:
         """By all of them so far."""
 
+    def outstanding(self, trials: TrialTable) -> float:
+        """Of what the running ones may still train."""
+
     def of(self, trial: Trial, steps: float) -> float:
         """Of so many further steps of `trial`."""
 
@@ -59,6 +62,9 @@ class InFullRuns:
 
     def spent(self, trials: TrialTable) -> float:
         return trials.spent(self.max_t)
+
+    def outstanding(self, trials: TrialTable) -> float:
+        return trials.outstanding(self.max_t) / self.max_t
 
     def of(self, trial: Trial, steps: float) -> float:
         return steps / self.max_t
@@ -86,6 +92,9 @@ class Measured:
 
     def spent(self, trials: TrialTable) -> float:
         return trials.costs().spent
+
+    def outstanding(self, trials: TrialTable) -> float:
+        return sum(self.of(trial, trial.outstanding(self.max_t)) for trial in trials.running() if trial.charged)
 
     def of(self, trial: Trial, steps: float) -> float:
         source = self.trials.get(trial.promotes) if trial.promotes else None

@@ -54,18 +54,11 @@ def ledger(trials: TrialTable, total: float | None, costs: Costs | None) -> Budg
 
     Without `costs` (the length of a full run is not known yet) every trial counts as one full run.
     """
-    running = [trial for trial in trials.running() if trial.charged]
     if costs is None:
         spent = trials.spent(None)
-        return Budget(total, spent, spent + sum(not trial.curve.last_t for trial in running))
+        return Budget(total, spent, spent + sum(t.charged and not t.curve.last_t for t in trials.running()))
     spent = costs.spent(trials)
-    open_ = sum(costs.of(trial, outstanding_steps(trial, costs.max_t)) for trial in running)
-    return Budget(total, spent, spent + open_)
-
-
-def outstanding_steps(trial: Trial, max_t: float) -> float:
-    """Steps a running trial may still train under its grant."""
-    return max((max_t if trial.grant is None else trial.grant) - trial.reached, 0.0)
+    return Budget(total, spent, spent + costs.outstanding(trials))
 
 
 def promotion_cost(trial: Trial, resume: bool, costs: Costs) -> float:

@@ -5,45 +5,16 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import replace
-from typing import NamedTuple
 
+from jobs_ray.trials.sums import CostSums, Total
 from jobs_ray.trials.trials import Kind, Trial, TrialStatus
 
 RECALLED = 500
 """So many of the first and of the newest trials are looked at for a decision, besides full runs and promotions."""
-
-
-class CostSums(NamedTuple):
-    """Sums over trials: their costs, the steps of those that reported none, and the costs a step of the others."""
-
-    cost: float = 0.0
-    unread_steps: float = 0.0
-    rates: float = 0.0
-    rated: int = 0
-
-    def add(self, trial: Trial) -> CostSums:
-        rate = trial.rate
-        unread = trial.steps if rate is None else 0.0
-        known = rate is not None
-        return CostSums(self.cost + trial.meter.cost, self.unread_steps + unread, self.rates + (rate or 0.0),
-                     self.rated + known)  # fmt: skip
-
-    def less(self, other: CostSums) -> CostSums:
-        return CostSums(self.cost - other.cost, self.unread_steps - other.unread_steps, self.rates - other.rates,
-                     self.rated - other.rated)  # fmt: skip
-
-    @property
-    def rate(self) -> float | None:
-        """Mean cost a step over the trials that reported any, each counting once; None before the first one."""
-        return self.rates / self.rated if self.rated else None
-
-    @property
-    def spent(self) -> float:
-        """With the steps that nothing was reported of at the mean rate, so that nobody trains for nothing."""
-        return self.cost + self.unread_steps * (self.rate or 0.0)
 
 
 class TrialTable(Mapping[str, Trial]):
@@ -58,12 +29,14 @@ class TrialTable(Mapping[str, Trial]):
         self._order: dict[str, int] = {}  # a number for each, larger ones for those asked later
         self._next = 0
         self._running: dict[str, None] = {}
-        self._kept: set[str] = set()
+        self._watched: list[str] = []  # what is recalled whenever it was asked: the running, full runs and promotions
         self._kinds: Counter[Kind] = Counter()
         self._recalled: list[Trial] | None = None  # of this moment; None: to be made
-        self._ended_steps = 0.0
-        self._ended_trained = 0
+        self._steps = Total()
+        self._trained = 0
+        self._open: tuple[float, Total] | None = None  # what may still be trained, at such a `max_t`
         self._ended_costs = CostSums()
+        self._costs: CostSums | None = None  # of this moment; None: to be added up
         self._cut: dict[str, None] = {}  # completed as far as known, but perhaps not by themselves
         self._any_ended = False
         self.reached = reached  # the largest t of a value, also of one that a restarted trial has dropped since
@@ -80,16 +53,18 @@ class TrialTable(Mapping[str, Trial]):
         if trial.curve.t and (trial.charged or trial.completed):
             self.reached = max(self.reached, trial.curve.t[-1])
         if trial.running:
-            self._running[name] = None
+            if name not in self._running:
+                self._running[name] = None
+                self._watch(name)
             return
-        self._running.pop(name, None)
+        if name in self._running:
+            del self._running[name]
+            self._unwatch(name)
         self.endings += 1
         if trial.charged:
-            self._ended_steps += trial.steps
-            self._ended_trained += bool(trial.curve.last_t)
             self._ended_costs = self._ended_costs.add(trial)
         if trial.final is not None or trial.promotes:
-            self._kept.add(name)
+            self._watch(name)
         if trial.completed and not trial.own_end:
             self._cut[name] = None
         if trial.curve.t and (trial.completed or (trial.charged and trial.status is TrialStatus.STOPPED)):
@@ -111,15 +86,14 @@ class TrialTable(Mapping[str, Trial]):
             self._set(replace(before, status=TrialStatus.STOPPED))
             self.endings += 1
             del self._cut[name]
-            if not before.promotes:
-                self._kept.discard(name)
+            if before.final is not None and not before.promotes:
+                self._unwatch(name)
 
     def charge(self, trial: Trial) -> None:
         """Replaces an ended trial by one that differs in what it has cost alone. Raises KeyError."""
         before = self._all[trial.trial_id]
         self._set(trial)
         if trial.charged:
-            self._ended_steps += trial.steps - before.steps
             self._ended_costs = self._ended_costs.add(trial).less(CostSums().add(before))
 
     def note_checkpoint(self, trial_id: str, t: float) -> None:
@@ -138,6 +112,7 @@ class TrialTable(Mapping[str, Trial]):
     def remove(self, trial_id: str) -> None:
         """Forgets a trial that runs. Raises KeyError for any other."""
         del self._running[trial_id]
+        self._unwatch(trial_id)
         del self._order[trial_id]
         self._less(self._all.pop(trial_id))
 
@@ -158,27 +133,50 @@ class TrialTable(Mapping[str, Trial]):
             self._order[name], self._next = self._next, self._next + 1
         self._all[name] = trial
         self._kinds[trial.kind] += 1
-        self._recalled = None
+        self._count(trial, 1)
 
     def _less(self, trial: Trial) -> None:
-        self._recalled = None
+        self._count(trial, -1)
         self._kinds[trial.kind] -= 1
         if not self._kinds[trial.kind]:
             del self._kinds[trial.kind]
 
+    def _count(self, trial: Trial, sign: int) -> None:
+        self._recalled = self._costs = None
+        if not trial.charged:
+            return
+        self._steps = self._steps.plus(sign * trial.steps)
+        self._trained += sign * bool(trial.curve.last_t)
+        if trial.running and self._open is not None:
+            max_t, steps = self._open
+            self._open = max_t, steps.plus(sign * trial.outstanding(max_t))
+
+    def _watch(self, name: str) -> None:
+        self._watched.insert(bisect_left(self._watched, self._order[name], key=self._order.__getitem__), name)
+
+    def _unwatch(self, name: str) -> None:
+        del self._watched[bisect_left(self._watched, self._order[name], key=self._order.__getitem__)]
+
     def spent(self, max_t: float | None) -> float:
         """Full-run equivalents trained; without `max_t` every trial that reported counts as one."""
-        running = [trial for trial in self.running() if trial.charged]
-        if max_t is None:
-            return float(self._ended_trained + sum(bool(trial.curve.last_t) for trial in running))
-        return (self._ended_steps + sum(trial.steps for trial in running)) / max_t
+        return float(self._trained) if max_t is None else self._steps.value / max_t
+
+    def outstanding(self, max_t: float) -> float:
+        """Steps that running trials may still train."""
+        if self._open is None or self._open[0] != max_t:
+            steps = Total()
+            for trial in self.running():
+                steps = steps.plus(trial.outstanding(max_t)) if trial.charged else steps
+            self._open = max_t, steps
+        return self._open[1].value
 
     def costs(self) -> CostSums:
         """What was reported of costs so far."""
-        total = self._ended_costs
-        for trial in self.running():
-            total = total.add(trial) if trial.charged else total
-        return total
+        if self._costs is None:
+            self._costs = self._ended_costs
+            for trial in self.running():
+                self._costs = self._costs.add(trial) if trial.charged else self._costs
+        return self._costs
 
     def recalled(self) -> Sequence[Trial]:
         """What a decision looks at, in the order asked: all trials, or of more than `2 RECALLED` not all short runs.
@@ -196,8 +194,9 @@ class TrialTable(Mapping[str, Trial]):
             return list(self._all.values())
         first = list(itertools.islice(self._all, RECALLED))
         newest = list(itertools.islice(reversed(self._all), RECALLED))[::-1]
-        between = (self._kept | self._running.keys()).difference(first, newest)
-        return [self._all[name] for name in (*first, *sorted(between, key=self._order.__getitem__), *newest)]
+        low = bisect_right(self._watched, self._order[first[-1]], key=self._order.__getitem__)
+        high = bisect_left(self._watched, self._order[newest[0]], key=self._order.__getitem__)
+        return [self._all[name] for name in (*first, *self._watched[low:high], *newest)]
 
     def newest(self) -> Iterator[Trial]:
         """The trials asked for, the last one first; observations given are not among them."""
@@ -207,7 +206,7 @@ class TrialTable(Mapping[str, Trial]):
         twin = copy.copy(self)
         twin._all, twin._order = dict(self._all), dict(self._order)
         twin._running, twin._kinds = dict(self._running), self._kinds.copy()
-        twin._kept, twin._cut = set(self._kept), dict(self._cut)
+        twin._watched, twin._cut = list(self._watched), dict(self._cut)
         return twin
 
     def values(self) -> ValuesView[Trial]:

@@ -101,6 +101,10 @@ class Trial:
         """The `t` that it stands at: of its last report, or where it resumed from."""
         return max(self.curve.last_t, self.start)
 
+    def outstanding(self, max_t: float) -> float:
+        """Steps that it may still train under its grant."""
+        return max((max_t if self.grant is None else self.grant) - self.reached, 0.0)
+
     @property
     def rate(self) -> float | None:
         """Its cost a step so far; None while it has not reported any."""

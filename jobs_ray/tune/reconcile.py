@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.experiment import Trial
 from ray.tune.search.repeater import TRIAL_INDEX
 
-from jobs_ray.search.budget import outstanding_steps
 from jobs_ray.search.optimizer import Suggestion
 from jobs_ray.space import SpaceError
 from jobs_ray.trials import TrialStatus
@@ -149,7 +148,7 @@ def _within_budget(session: Session, trial: Any) -> None:
     grant = max_t if ours.grant is None else ours.grant
     found = checkpoints.of_trial([trial], trial.trial_id, session.settings.time_attr)
     start = max(found[1] if found else 0.0, ours.start)
-    others = money.committed - costs.of(ours, outstanding_steps(ours, max_t))
+    others = money.committed - costs.of(ours, ours.outstanding(max_t))
     most = start + max(money.total - others, 0.0) / costs.of(ours, 1.0)
     if most < grant:
         core.amend(trial.trial_id, grant=max(most, _NOTHING * max_t))

@@ -20,7 +20,6 @@ from jobs_ray.search.budget import (
     first_short_t,
     ledger,
     optimal_num_full,
-    outstanding_steps,
 )
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 
@@ -43,7 +42,7 @@ def walked(trials: list[Trial], max_t: float | None) -> tuple[float, float]:
     spent = committed = 0.0
     for one in (t for t in trials if t.charged):
         cost = one.steps / max_t if max_t else float(bool(one.curve.last_t))
-        outstanding = outstanding_steps(one, max_t) / max_t if max_t else 1.0 - cost
+        outstanding = one.outstanding(max_t) / max_t if max_t else 1.0 - cost
         spent += cost
         committed += cost + (outstanding if one.running else 0.0)
     return spent, committed
@@ -69,7 +68,7 @@ def test_the_ledger_by_hand() -> None:
 
 def test_an_overrun_is_charged() -> None:
     assert ledger(table([trial(7.0, status=TrialStatus.STOPPED)]), 4.0, InFullRuns(10.0)).spent == pytest.approx(0.7)
-    assert outstanding_steps(trial(7.0), 10.0) == 0.0
+    assert trial(7.0).outstanding(10.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_an_overrun_is_charged() -> None:
     [(trial(), 5.0), (trial(2.0), 3.0), (trial(grant=None), 10.0), (trial(4.0, start=4.0, grant=10.0), 6.0)],
 )
 def test_what_a_running_trial_may_still_take(running: Trial, expected: float) -> None:
-    assert outstanding_steps(running, 10.0) == expected
+    assert running.outstanding(10.0) == expected
 
 
 def test_failed_reports_are_charged() -> None:

@@ -15,6 +15,7 @@ from properties import examples
 
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 from jobs_ray.trials.curve import MAX_REPORTS
+from jobs_ray.trials.sums import Total
 
 MANY = examples(40)
 
@@ -219,6 +220,11 @@ def _check_table(table: TrialTable) -> None:
             for i, t in enumerate(rows)
             if i < 3 or i >= len(rows) - 3 or t.running or t.promotes or t.final is not None
         ]
+    assert table.spent(None) == sum(t.curve.last_t > 0.0 for t in rows)
+    for max_t in (4.0, 4.0, 9.0):
+        assert table.spent(max_t) == sum(t.steps for t in rows) / max_t
+        assert table.outstanding(max_t) == sum(t.outstanding(max_t) for t in rows if t.running)
+    assert table.costs() == pytest.approx(TrialTable(rows).costs())
     assert table.kinds() == Counter(t.kind for t in rows)
     assert set(table.kinds().values()) <= set(range(1, len(rows) + 1))
 
@@ -267,8 +273,19 @@ def test_of_many_trials_the_first_the_newest_the_running_and_the_full_runs_are_r
     _check_table(table)
     rows = list(table.values())
     anew = TrialTable(rows)
-    assert table.spent(4.0) == pytest.approx(anew.spent(4.0))
+    assert (table.spent(4.0), table.spent(None)) == (anew.spent(4.0), anew.spent(None))
     assert table.costs() == pytest.approx(anew.costs())
+
+
+@given(st.lists(st.floats(-1e100, 1e100), max_size=40), st.data())
+def test_a_total_is_exact_in_any_order_and_forgets_what_is_taken_off(numbers: list[float], data: st.DataObject) -> None:
+    total = Total()
+    for number in numbers:
+        total = total.plus(number)
+    assert total.value == math.fsum(numbers)
+    for number in data.draw(st.permutations(numbers)):
+        total = total.plus(-number)
+    assert total.value == 0.0
 
 
 # -- long curves ------------------------------------------------------------------------------------------------------
