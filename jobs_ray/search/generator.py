@@ -105,10 +105,10 @@ class CandidateGenerator:
         largest posterior mean then, which knows of noise and of neighbours that diverged later on. (By expected
         improvement over the finals the least known was promoted.)
         """
-        rivals = [t for t in promotable(self.trials) if affordable(t)]
+        found = (t for t in promotable(self.trials) if affordable(t))
         if self.peek:
-            return next(iter(rivals), None)
-        rivals = safest(self.space, self.trials, rivals)
+            return next(found, None)
+        rivals = safest(self.space, self.trials, list(found))
         if not rivals:
             return None
         by_value = max(rivals, key=lambda t: t.curve.value[-1])

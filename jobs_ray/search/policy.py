@@ -163,11 +163,11 @@ class Policy:
         predictor = fit_predictor(self.space, rows, self.predictor, now.max_t, cache)
         if predictor is None:
             return False
-        trial = next(t for t in rows if t.trial_id == trial.trial_id)  # its curve denoised
+        trial = next(t for t in reversed(rows) if t.trial_id == trial.trial_id)  # its curve denoised
         rivals = [t for t in promotable(rows) if t.trial_id != trial.trial_id]
         values = predict(self.space, [trial, *rivals], predictor, cache)
         own = values.pop(trial.trial_id, None)
-        finals = [t.final for t in rows if t.final is not None]
+        finals = [final for t in rows if (final := t.final) is not None]
         return own is not None and own[0] > max([*finals, *(mean for mean, _ in values.values())])
 
     def recommend(
