@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,6 @@ class Pulse:
         self._clock = clock
         self._looked = -math.inf
         self._intervals: dict[bool, deque[float]] = {started: deque(maxlen=_KEPT) for started in (False, True)}
-        self._patience: dict[bool, float] = {}  # as the intervals have it, so that a thousand trials sort them once
 
     def now(self) -> float:
         """Seconds since whenever the clock began."""
@@ -72,7 +71,6 @@ class Pulse:
         beat = self._beats.setdefault(trial_id, _Beat(None, 0.0, now))
         if mark != beat.mark:
             self._intervals[beat.started].append(now - beat.since)
-            self._patience.pop(beat.started, None)
             beat.since = now
             beat.idle = 0 if t > beat.reached else beat.idle + 1
             beat.mark, beat.reached = mark, max(t, beat.reached)
@@ -83,14 +81,12 @@ class Pulse:
         beat = self._beats.get(trial_id)
         return 0.0 if beat is None else self._clock() - beat.since
 
-    def slow(self, trial_id: str) -> bool:
-        """Whether it has been silent for several times as long as is usual (before or after a first report)."""
-        beat = self._beats.get(trial_id)
-        if beat is None:
-            return False
-        if beat.started not in self._patience:
-            self._patience[beat.started] = _patience(self._intervals[beat.started])
-        return self.silent_s(trial_id) > self._patience[beat.started]
+    def slow(self, trial_ids: Iterable[str]) -> list[str]:
+        """Which have been silent for several times as long as is usual (before or after a first report)."""
+        now, beats = self._clock(), self._beats
+        waiting, reporting = (now - _patience(self._intervals[started]) for started in (False, True))
+        found = ((trial_id, beats[trial_id]) for trial_id in trial_ids if trial_id in beats)
+        return [name for name, beat in found if beat.since < (waiting if beat.mark is None else reporting)]
 
     def drop(self, trial_id: str) -> None:
         self._beats.pop(trial_id, None)

@@ -6,6 +6,7 @@ controller. It never pauses: a promoted configuration is a new trial.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import Any
 
@@ -56,9 +57,9 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
                     logger.warning("trial %s is ended: no report for %g s", trial, searcher.settings.trial_timeout_s)
                     tune_controller.stop_trial(trial)
         # Ray's version walks all trials at every step: at 5,000 of them that is most of the loop's time
-        if not any(trial.status == Trial.PENDING for trial in tune_controller.get_live_trials()):
-            return None
-        return next(trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING)
+        pending = sum(trial.status == Trial.PENDING for trial in tune_controller.get_live_trials())
+        newest_first = (t for t in reversed(tune_controller.get_trials()) if t.status == Trial.PENDING)
+        return next(itertools.islice(newest_first, pending - 1, None), None) if pending else None
 
     def debug_string(self) -> str:
         """For Tune's status display."""

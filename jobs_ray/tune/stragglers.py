@@ -19,8 +19,8 @@ def note(session: Session) -> None:
     if not session.pulse.due():
         return
     trials = session.core.trials
-    for trial_id in session.live:
-        if not session.pulse.slow(trial_id) or trials[trial_id].silent:
+    for trial_id in session.pulse.slow(session.live):
+        if trials[trial_id].silent:
             continue
         logger.warning(
             "trial %s has been silent for %.0f s, several times as long as is usual here: the search goes on without "

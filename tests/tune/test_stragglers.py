@@ -72,15 +72,15 @@ def test_what_is_usual() -> None:
             clock.now += 20.0
             for _ in range(3):
                 pulse.report(f"t{number}", t, t + 1.0)
-    assert pulse.slow("slow")  # 360 s, and 20 are usual
-    assert not pulse.slow("t5")
+    assert pulse.slow(["slow"]) == ["slow"]  # 360 s, and 20 are usual
+    assert pulse.slow(["t5"]) == []
     assert pulse.report("slow", 0, 1.0) == 0
     clock.now += 99.0
-    assert not pulse.slow("slow")
+    assert pulse.slow(["slow"]) == []
     clock.now += 2.0
-    assert pulse.slow("slow")
+    assert pulse.slow(["slow"]) == ["slow"]
     pulse.drop("slow")
-    assert not pulse.slow("slow")
+    assert pulse.slow(["slow"]) == []
 
 
 class Hangs(Class):
