@@ -12,7 +12,6 @@ import itertools
 import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from functools import cached_property
 
 MAX_REPORTS = 512
 _AN_OCTAVE = 16  # reports kept
@@ -22,7 +21,8 @@ _AN_OCTAVE = 16  # reports kept
 class LearningCurve:
     """Increasing `(t, value)` pairs, and the times `failed_at` whose value was NaN, infinite or missing.
 
-    thinned: there were more.
+    thinned: there were more. (No `cached_property`: it gives each curve a dict, one object more for the garbage
+    collector, whose whole collections hold Ray's loop up at ten thousand trials.)
     """
 
     t: tuple[float, ...] = ()
@@ -39,12 +39,13 @@ class LearningCurve:
             if any(a >= b for a, b in itertools.pairwise(times)):
                 raise ValueError(f"the times of a curve must increase, got {times}")
 
-    @cached_property
+    @property
     def last_t(self) -> float:
         """Largest time reported, failed reports included; 0 for an empty curve."""
-        return max((*self.t[-1:], *self.failed_at[-1:]), default=0.0)
+        last = self.t[-1] if self.t else 0.0
+        return max(last, self.failed_at[-1]) if self.failed_at else last
 
-    @cached_property
+    @property
     def ends_failed(self) -> bool:
         return bool(self.failed_at) and self.failed_at[-1] == self.last_t
 

@@ -11,12 +11,13 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from jobs_ray.trials.curve import LearningCurve
 from jobs_ray.trials.meter import Meter
+
+_NO_REPORTS, _NO_READINGS = LearningCurve(), Meter()
 
 
 class Phase(StrEnum):
@@ -52,7 +53,7 @@ class Trial:
     phase: Phase
     grant: float | None
     status: TrialStatus = TrialStatus.RUNNING
-    curve: LearningCurve = field(default_factory=LearningCurve)
+    curve: LearningCurve = _NO_REPORTS
     start: float = 0.0
     wasted: float = 0.0
     promotes: str | None = None
@@ -60,19 +61,26 @@ class Trial:
     own_end: bool = False
     silent: bool = False
     checkpoint_t: float | None = None
-    meter: Meter = field(default_factory=Meter)
+    meter: Meter = _NO_READINGS
+    final: float | None = field(init=False, repr=False, compare=False)  # the last value of a completed trial
 
     def __post_init__(self) -> None:
         if self.grant is not None and not self.grant > 0:
             raise ValueError(f"trial {self.trial_id!r} is granted {self.grant!r} steps; expected a positive number")
         if self.start < 0 or self.wasted < 0 or (self.checkpoint_t or 0.0) < 0:
             raise ValueError(f"trial {self.trial_id!r} has a negative start, waste or checkpoint_t")
+        # looked up thousands of times for a decision, but never by a `cached_property`: see `LearningCurve`
+        object.__setattr__(self, "final", self.curve.value[-1] if self.completed and self.curve.value else None)
 
-    @cached_property
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()  # pickled by an older version, in an experiment's tuner.pkl, it may have no `final`
+
+    @property
     def running(self) -> bool:
         return self.status is TrialStatus.RUNNING
 
-    @cached_property
+    @property
     def completed(self) -> bool:
         return self.status is TrialStatus.COMPLETED
 
@@ -80,23 +88,18 @@ class Trial:
     def kind(self) -> Kind:
         return Kind(self.phase, self.grant, self.charged, self.running, self.completed, self.silent)
 
-    @cached_property
-    def final(self) -> float | None:
-        """The confirmed value: the last one of a completed trial."""
-        return self.curve.value[-1] if self.completed and self.curve.value else None
-
     @property
     def resume_t(self) -> float:
         """The `t` that a promotion of it would go on from; 0: from scratch."""
         last = self.curve.last_t
         return last if self.checkpoint_t is None else min(self.checkpoint_t, last)
 
-    @cached_property
+    @property
     def steps(self) -> float:
         """Steps trained by this trial so far, in units of `t`."""
         return max(self.curve.last_t - self.start, 0.0) + self.wasted
 
-    @cached_property
+    @property
     def reached(self) -> float:
         """The `t` that it stands at: of its last report, or where it resumed from."""
         return max(self.curve.last_t, self.start)
