@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -582,3 +583,18 @@ def test_converges_better_than_random() -> None:
         rng = np.random.default_rng(seed)
         theirs.append(min(loss({k: v.sample(random_state=rng) for k, v in space.items()}) for _ in range(30)))
     assert np.mean(ours) < 0.3 * np.mean(theirs)
+
+
+def test_the_oldest_pending_trial_is_next() -> None:
+    """Looked for from the newest one on, since there nearly all of them are."""
+    search = JoBSSearcher({"x": tune.uniform(0.0, 1.0)}, "loss", "min", max_t=4, seed=0)
+    assert search.session
+    status = ["TERMINATED", "PENDING", "RUNNING", "PENDING", "PENDING", "RUNNING"]
+    trials = [SimpleNamespace(trial_id=str(number), status=each) for number, each in enumerate(status)]
+    live = list(reversed(trials[1:]))
+    controller = SimpleNamespace(search_alg=search, get_trials=lambda: trials, get_live_trials=lambda: live)
+    chosen = []
+    while (trial := JoBSScheduler().choose_trial_to_run(controller)) is not None:
+        chosen.append(trial.trial_id)
+        trial.status = "RUNNING"
+    assert chosen == ["1", "3", "4"]
