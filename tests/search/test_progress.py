@@ -40,7 +40,7 @@ def after_short_runs(crossing: bool, runs: int = 8, **settings: object) -> float
         end = 3.0 if i < runs // 2 else 4.0  # either half may be the better one
         for t in (1.0, 2.0, 3.0):
             own = i % (runs // 2) * 0.1
-            optimizer.report(f"r{i}", t, end + (3.0 - t) + (own if t == 3.0 or not crossing else -own))
+            optimizer.report(f"r{i}", t, end + own + (3.0 - t) * (1.0 - (2.0 * own if crossing else 0.0)))
         optimizer.tell(f"r{i}")
     following = optimizer.ask("next")
     assert isinstance(following, Suggestion)
