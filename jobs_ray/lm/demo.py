@@ -29,7 +29,8 @@ _FINAL_SEEDS = (1_000, 2_000)  # added to the seed: the final comparison must no
 
 @dataclass(frozen=True)
 class Size:
-    """How large a demo is: steps of a full run, between reports and of a short run; budget in full runs."""
+    """How large a demo is: steps of a full run, between reports and of the first rung of ASHA (benchmarks.lm_compare);
+    budget in full runs."""
 
     max_steps: int
     eval_every: int
@@ -176,7 +177,6 @@ def _search(task: Task, size: Size, out: Path, seed: int, workers: int) -> tuple
     searcher = JoBSSearcher(
         max_t=size.max_steps,
         budget=size.budget,
-        short_t=size.short,  # a report's step: "auto" need not fall on one
         time_attr="step",
         steps_key=task.steps_key,
         resume_key=task.resume_key,
