@@ -24,13 +24,13 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.lm_methods import METHODS, PARALLEL, Bench
+from benchmarks.lm_sizes import SIZES
 from benchmarks.lm_table import table
 from benchmarks.problems.__main__ import span
-from jobs_ray.lm.demo import FULL, QUICK, Size, demo_task
+from jobs_ray.lm.demo import demo_task
 from jobs_ray.lm.demo_ray import local_ray
 from jobs_ray.lm.task import Task
 
-SIZES = {"full": FULL, "quick": QUICK, "tiny": Size(max_steps=12, eval_every=2, short=2, budget=2.0)}
 _FINAL_SEED = 100_000  # searches train with their own seed, a small number
 _FINALS = 2
 

@@ -22,11 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lm_compare import SIZES
+from benchmarks.lm_sizes import SIZES
+from benchmarks.problems.language import LAYERS, RATES, WIDTHS
 
 SEEDS = 2
-LAYERS, WIDTHS, RATES = (1, 4), (64, 96, 128, 160, 192), (1e-4, 2e-2)
-"""The demo's space (`jobs_ray.lm.demo.demo_space`), beside its mixture."""
 
 Config = dict[str, Any]
 

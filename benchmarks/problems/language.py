@@ -18,20 +18,21 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import Array
-from benchmarks.emulator import CACHE, keep
+from benchmarks.emulator import CACHE
 from benchmarks.problems.layout import Choice, Layout, Number
-from benchmarks.problems.regression import Curves, left_out, regress
+from benchmarks.problems.regression import Curves, left_out, regress_once
 from benchmarks.problems.shapes import Drawn
 from benchmarks.problems.terms import Rng
 
 TABLE = Path(__file__).with_name("language.jsonl")
 DOMAINS = ("code", "headers", "prose", "reference")
+RATES, LAYERS, WIDTHS = (1e-4, 2e-2), (1, 4), (64, 96, 128, 160, 192)
 LAYOUT = Layout(
     len(DOMAINS),
     (
-        Number("lr", 1e-4, 2e-2, log=True),
-        Number("num_hidden_layers", 1, 4, integer=True),
-        Choice("hidden_size", (64, 96, 128, 160, 192)),
+        Number("lr", *RATES, log=True),
+        Number("num_hidden_layers", *LAYERS, integer=True),
+        Choice("hidden_size", WIDTHS),
     ),
 )
 """The demo's space (`jobs_ray.lm.demo.demo_space`)."""
@@ -70,12 +71,7 @@ def fitted(instance: int) -> tuple[Array, Array, Curves]:
         chosen = np.sort(order[: round(_KEPT * len(rows))])
         rows, curves = rows[chosen], curves[chosen]
     F, logs = features(rows), np.log(curves.mean(axis=1))
-    path = CACHE / f"language-gp-{instance}-{len(rows)}.json"
-    if path.exists():
-        return F, logs, regress(F, logs, [np.array(theta) for theta in json.loads(path.read_text())])
-    found = regress(F, logs, [None] * COMPONENTS)
-    keep(path, [model.theta.tolist() for model in found.models])
-    return F, logs, found
+    return F, logs, regress_once(CACHE / f"language-gp-{instance}-{len(rows)}.json", F, logs, COMPONENTS)
 
 
 def leave_out_r2(instance: int) -> float:

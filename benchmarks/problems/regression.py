@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks import gp
 from benchmarks.data import Array
-from benchmarks.emulator import principal_axes
+from benchmarks.emulator import keep, principal_axes
 
 _FOLDS = 5
 
@@ -36,6 +38,15 @@ def regress(F: Array, logs: Array, thetas: Sequence[Array | None]) -> Curves:
     sizes, task = scores.std(0), np.zeros(len(F), dtype=int)
     models = tuple(gp.fit(F, task, scores[:, j] / sizes[j], theta, own=False) for j, theta in enumerate(thetas))
     return Curves(mean, axes * sizes[:, None], models)
+
+
+def regress_once(path: Path, F: Array, logs: Array, components: int) -> Curves:
+    """The same; hyperparameters are kept at `path`, or taken from there."""
+    if path.exists():
+        return regress(F, logs, [np.array(theta) for theta in json.loads(path.read_text())])
+    found = regress(F, logs, [None] * components)
+    keep(path, [model.theta.tolist() for model in found.models])
+    return found
 
 
 def left_out(F: Array, logs: Array, curves: Curves) -> tuple[float, Array]:

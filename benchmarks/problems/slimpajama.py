@@ -9,7 +9,6 @@ goes back to their mean.
 from __future__ import annotations
 
 import csv
-import json
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.data import Array, data_folder
-from benchmarks.emulator import CACHE, keep
+from benchmarks.emulator import CACHE
 from benchmarks.problems.layout import Layout
-from benchmarks.problems.regression import Curves, left_out, regress
+from benchmarks.problems.regression import Curves, left_out, regress_once
 from benchmarks.problems.shapes import Drawn
 from benchmarks.problems.terms import Rng
 
@@ -80,11 +79,7 @@ def fitted(instance: int, data: str | None) -> tuple[Array, Array, Curves]:
     W, losses = load(table_path(data), size)
     logs = np.log(losses @ weights)
     path = CACHE / f"slimpajama-gp-{instance}-{len(W)}.json"
-    if path.exists():
-        return W, logs, regress(features(W), logs, [np.array(theta) for theta in json.loads(path.read_text())])
-    curves = regress(features(W), logs, [None] * COMPONENTS)
-    keep(path, [model.theta.tolist() for model in curves.models])
-    return W, logs, curves
+    return W, logs, regress_once(path, features(W), logs, COMPONENTS)
 
 
 def leave_out_r2(instance: int, data: str | None = None) -> float:

@@ -167,7 +167,7 @@ class Policy:
         rivals = [t for t in promotable(rows) if t.trial_id != trial.trial_id]
         values = predict(self.space, [trial, *rivals], predictor, cache)
         own = values.pop(trial.trial_id, None)
-        finals = [final for t in rows if (final := t.final) is not None]
+        finals = [t.final for t in rows if t.final is not None]
         return own is not None and own[0] > max([*finals, *(mean for mean, _ in values.values())])
 
     def recommend(
