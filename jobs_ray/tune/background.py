@@ -66,6 +66,7 @@ class Proposer:
         self._given: float | None = None  # when the last suggestion was
         self._pace: float | None = None  # seconds between suggestions
         self._cost: float | None = None  # seconds to compute one
+        self._slow = 0.0  # the same on a bad day: beside actors that start it takes three times as long
         self.fallbacks = 0
 
     @property
@@ -174,6 +175,7 @@ class Proposer:
         if job is not None and job.done.is_set():
             core.adopt_cache(job.fork)  # what was fitted serves the next fork, and predictions meanwhile
             self._cost = _running_mean(self._cost, job.seconds)
+            self._slow = max(job.seconds, _running_mean(self._slow, job.seconds))
             if job.wanted:
                 self._chains.appendleft(job)
             self._job = None
@@ -194,7 +196,8 @@ class Proposer:
             older.superseded = True
         self._started = self._clock()
         if spare and self.hurried and self._pace and self._cost:
-            spare += math.ceil(min(_REST * self._cost / self._pace, _MOST_AHEAD))
+            # until the chain after this one is there: the rest, then the computation, at the machine's slowest
+            spare += math.ceil(min((_REST * self._cost + self._slow) / self._pace, _MOST_AHEAD))
         return Job(moment, core.fork(), wanted=spare).start(self._turn)
 
 

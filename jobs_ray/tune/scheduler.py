@@ -48,7 +48,11 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
         return str(TrialScheduler.STOP if decision is Decision.STOP else TrialScheduler.CONTINUE)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The oldest pending trial."""
+        """The oldest pending trial whose own actor is not starting yet, else the oldest.
+
+        Ray gives the chosen trial an actor that waits for reuse, and ends the one that was starting for it. With trials
+        shorter than a start each end of a trial would undo a start, and the slot be lost to the experiment.
+        """
         searcher = find_searcher(tune_controller)
         searcher.see(tune_controller.get_trials())
         if searcher.settings.trial_timeout_s is not None:
@@ -59,11 +63,22 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
         # Ray's version walks all trials at every step: at 5,000 of them that is most of the loop's time
         pending = sum(trial.status == Trial.PENDING for trial in tune_controller.get_live_trials())
         newest_first = (t for t in reversed(tune_controller.get_trials()) if t.status == Trial.PENDING)
-        return next(itertools.islice(newest_first, pending - 1, None), None) if pending else None
+        oldest_first = list(itertools.islice(newest_first, pending))[::-1]
+        starting = _starting(tune_controller) if pending > 1 else ()
+        return next((trial for trial in oldest_first if trial not in starting), next(iter(oldest_first), None))
 
     def debug_string(self) -> str:
         """For Tune's status display."""
         return "Using JoBS: short runs are stopped when the optimiser has seen enough."
+
+
+def _starting(tune_controller: Any) -> set[Trial]:
+    """Trials whose actors hold their resources (one that waits for them would be a trial passed over for ever)."""
+    # Ray shows a scheduler none of this; where a later Ray names it otherwise, the oldest trial is chosen
+    controller = getattr(tune_controller, "_tune_controller", tune_controller)
+    trial_of: dict[Any, Trial] = getattr(controller, "_actor_to_trial", {})
+    live = getattr(getattr(controller, "_actor_manager", None), "live_actors", ())
+    return {trial_of[actor] for actor in live if actor in trial_of}
 
 
 def find_searcher(tune_controller: Any) -> JoBSSearcher:

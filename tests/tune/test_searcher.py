@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -590,7 +591,7 @@ def test_the_oldest_pending_trial_is_next() -> None:
     search = JoBSSearcher({"x": tune.uniform(0.0, 1.0)}, "loss", "min", max_t=4, seed=0)
     assert search.session
     status = ["TERMINATED", "PENDING", "RUNNING", "PENDING", "PENDING", "RUNNING"]
-    trials = [SimpleNamespace(trial_id=str(number), status=each) for number, each in enumerate(status)]
+    trials = [Waiting(str(number), each) for number, each in enumerate(status)]
     live = list(reversed(trials[1:]))
     controller = SimpleNamespace(search_alg=search, get_trials=lambda: trials, get_live_trials=lambda: live)
     chosen = []
@@ -598,3 +599,24 @@ def test_the_oldest_pending_trial_is_next() -> None:
         chosen.append(trial.trial_id)
         trial.status = "RUNNING"
     assert chosen == ["1", "3", "4"]
+
+
+def test_a_trial_whose_actor_is_starting_is_not_given_another() -> None:
+    search = JoBSSearcher({"x": tune.uniform(0.0, 1.0)}, "loss", "min", max_t=4, seed=0)
+    assert search.session
+    starts, waits, new = trials = [Waiting("starts"), Waiting("waits"), Waiting("new")]
+    controller = SimpleNamespace(search_alg=search, get_trials=lambda: trials, get_live_trials=lambda: trials)
+    assert JoBSScheduler().choose_trial_to_run(controller) is starts  # a Ray that does not tell
+    controller._actor_to_trial = {"its actor": waits, "it starts": starts}
+    controller._actor_manager = SimpleNamespace(live_actors=["it starts", "an actor that waits for reuse"])
+    assert JoBSScheduler().choose_trial_to_run(controller) is waits
+    waits.status = new.status = "RUNNING"
+    assert JoBSScheduler().choose_trial_to_run(controller) is starts
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A trial as a scheduler sees it."""
+
+    trial_id: str
+    status: str = "PENDING"

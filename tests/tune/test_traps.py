@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Repeater
 from ray.tune.search.optuna import OptunaSearch
-from tune_trainables import STEPS, Class, Fragile, Troubled, function, half
+from tune_trainables import STEPS, Class, Fragile, SlowStart, Troubled, function, half
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
 
@@ -322,3 +323,32 @@ def test_a_function_that_stops_early_by_itself_is_final(fit: Fit) -> None:
     rows = searcher.report()["trials"]
     assert {row["curve"][-1][0] for row in rows} == {3.0, float(STEPS)}
     assert all(row["final"] is not None for row in rows)
+
+
+class UntilTwoTrain(tune.Stopper):
+    """Ends the experiment when two processes have reported, or after a minute and a half."""
+
+    def __init__(self) -> None:
+        self.pids: set[int] = set()
+        self.end = time.monotonic() + 90.0
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        self.pids.add(result["pid"])
+        return False
+
+    def stop_all(self) -> bool:
+        return len(self.pids) == 2 or time.monotonic() > self.end
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Ray's, where a stopper ends the experiment
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning")
+def test_a_slow_start_is_let_finish_where_actors_are_reused(fit: Fit, tmp_path: Path) -> None:
+    """Naive: the oldest pending trial is next. Ray gives it the actor that became free, and ends its own, which starts;
+    with trials shorter than a start the second slot never trains one."""
+    space = SPACE | {"marker": str(tmp_path / "first"), "sleep": 0.02}
+    stopper = UntilTwoTrain()
+    fit(
+        SlowStart, space, JoBSSearcher(max_t=STEPS, seed=0), JoBSScheduler(), num_samples=1000,
+        max_concurrent_trials=2, reuse_actors=True, run_config={"stop": stopper},
+    )  # fmt: skip
+    assert len(stopper.pids) == 2

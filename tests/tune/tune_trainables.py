@@ -55,6 +55,21 @@ class Class(tune.Trainable):
             self.t = json.load(file)
 
 
+class SlowStart(Class):
+    """Takes 2 s to start in every process but the first."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        super().setup(config)
+        try:
+            os.close(os.open(config["marker"], os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            time.sleep(2.0)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.config, self.t = new_config, 0
+        return True
+
+
 class Paced(Class):
     """Slow enough to be killed in between, as long as the file `slow_while` exists."""
 
