@@ -197,7 +197,7 @@ def _at_ends(partial: Sequence[Trial]) -> list[Trial]:
 
     Each time has heads of its own to be fitted. Where a few run at once, each at another time, those fits were two
     thirds of a suggestion's work (.38 s against .11 on two cores full of trials); without them 189 of 192 searches were
-    the same (12 families, instances 0 and 1, four in flight), and three .03 worse on average.
+    the same (12 families, instances 0 and 1, four in flight), two .04 worse and one .02 better.
     """
     ended = [t for t in partial if not t.running]
     ends = sorted({t.curve.t[-1] for t in ended})
