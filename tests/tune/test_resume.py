@@ -93,13 +93,16 @@ def test_without_a_checkpoint_the_promotion_is_a_whole_run(fit: Fit) -> None:
         assert row["charged"] == pytest.approx(1.0)
 
 
-def test_a_deleted_checkpoint_is_not_handed_out(fit: Fit, tmp_path: Path) -> None:
+def test_a_deleted_checkpoint_is_not_handed_out(fit: Fit) -> None:
     """`num_to_keep`, a full disk, a tidy user: Tune's books still name the folder."""
+    deleted = set()
 
     class Deleting(JoBSSearcher):
         def suggest(self, trial_id: str) -> Any:
-            for folder in tmp_path.glob("run/*/checkpoint_*"):
-                shutil.rmtree(folder)
+            for trial in self._trials:
+                if latest := trial.latest_checkpoint_result:  # in the books: nobody writes to it any more
+                    shutil.rmtree(latest.checkpoint.path, ignore_errors=True)
+                    deleted.add(latest.checkpoint.path)
             return super().suggest(trial_id)
 
     searcher = Deleting(max_t=STEPS, short_t=5, budget=3, seed=0, resume_key="resume_from")
@@ -112,4 +115,5 @@ def test_a_deleted_checkpoint_is_not_handed_out(fit: Fit, tmp_path: Path) -> Non
         max_concurrent_trials=1,
         reuse_actors=True,
     )
+    assert deleted
     assert [row["resumed_from"] for row in promotions(searcher)] == [None] * len(promotions(searcher))
