@@ -89,7 +89,7 @@ def optimal_num_full(budget: float, short_cost: float, dim: int, *, bo: float = 
 class Allocation:
     """The plan: `learn_short` random short runs, `learn_full` full ones, then `search_short` and `confirm` in turns.
 
-    The j-th confirmation is due when `search_short * j / confirm` short runs of SEARCH were asked for.
+    The j-th confirmation is due when `search_short * j / confirm` short runs of SEARCH have ended.
     """
 
     learn_short: int

@@ -112,8 +112,10 @@ class Policy:
         if now.learn_awaited:
             return None
         enough = settings.num_confirm != "auto" and now.confirmed >= settings.num_confirm
-        wants_confirmation = now.confirmed < now.due or not (more_short or enough)
-        if wants_confirmation and now.money.affords(now.promotion_cost):
+        due, over = now.confirmed < now.due, not (more_short or enough)
+        if over and not due and now.short_running:  # they may be the best: what is left is for those
+            return None
+        if (due or over) and now.money.affords(now.promotion_cost):
             if best := generator.best_short(now.affords_promotion):
                 return Action(Phase.CONFIRM, now.max_t, promotes=best.trial_id)
             if now.short_running and not more_short:

@@ -47,6 +47,7 @@ class Progress:
     learn_full: int
     early: int
     search_short: int
+    search_ended: int
     confirmed: int
     short_running: int
     learn_awaited: bool
@@ -59,8 +60,8 @@ class Progress:
     @property
     def due(self) -> int:
         if self.endless and self.plan.search_short:
-            return int(self.search_short * self.plan.confirm / self.plan.search_short)
-        return self.plan.due(self.search_short)
+            return int(self.search_ended * self.plan.confirm / self.plan.search_short)
+        return self.plan.due(self.search_ended)
 
     @property
     def short_allowed(self) -> bool:
@@ -196,7 +197,7 @@ def search_progress(
         num_full=None if settings.num_full == "auto" else settings.num_full,
         num_confirm=None if settings.num_confirm == "auto" else settings.num_confirm,
     )
-    learn_full = learn_short = learn_asked = search_short = confirmed = learn_running = short_running = 0
+    learn_full = learn_short = learn_asked = search_short = search_ended = confirmed = learn_running = short_running = 0
     for kind, number in trials.kinds().items():
         full = kind.grant is None or kind.grant >= max_t
         if kind.phase is Phase.LEARN and full and kind.charged:
@@ -209,6 +210,7 @@ def search_progress(
             learn_asked += number
         elif kind.phase is Phase.SEARCH:
             search_short += number
+            search_ended += number * (not kind.running)
         else:  # one that failed confirmed nothing: another one is owed
             confirmed += number * (kind.running or kind.completed)
         awaited = number * (kind.running and not full and not kind.silent)
@@ -231,6 +233,7 @@ def search_progress(
         learn_full=learn_full,
         early=early,
         search_short=search_short,
+        search_ended=search_ended,
         confirmed=confirmed,
         short_running=short_running,
         learn_awaited=learn_full < plan.learn_full and learn_running > beyond,

@@ -124,6 +124,16 @@ def test_slots_that_would_wait_for_learn_take_a_few_of_searchs_short_runs() -> N
     assert sum(t.phase is Phase.SEARCH for t in optimizer.trials.values()) <= plan["search_short"] - early
 
 
+def test_with_many_in_flight_confirmations_wait_for_the_short_runs_that_they_choose_from() -> None:
+    """All that the budget allows may be asked for at once: LEARN's random runs must not be confirmed meanwhile."""
+    optimizer = make(budget=12.0, extend=False)
+    asked = search(optimizer, most=200, workers=64)
+    confirmed = [s.promotes for s in asked if s.phase is Phase.CONFIRM]
+    assert len(confirmed) >= 3
+    assert all(optimizer.trials[name or ""].phase is Phase.SEARCH for name in confirmed)
+    assert optimizer.budget_spent > 12.0 - 1.0
+
+
 def test_the_best_short_runs_of_learn_are_promoted() -> None:
     optimizer = make(extend=False)
     search(optimizer)
