@@ -93,7 +93,8 @@ def tuner(schedule: Schedule, folder: str, storage: str, state: str | None = Non
 
 
 def save_with_trouble(folder: Path, leg: Leg) -> None:
-    """While the file `disk full` lies there a save fails; with `kill in save` the next one kills this process."""
+    """While the file `disk full` lies there a save fails, and `unsaved` lies there, too, until one does not; with
+    `kill in save` the next one kills this process."""
     write, replace = state.write, Path.replace
 
     def dies(path: Path, target: Any) -> Any:
@@ -105,10 +106,12 @@ def save_with_trouble(folder: Path, leg: Leg) -> None:
 
     def troubled(path: Any, text: str) -> None:
         if (folder / "disk full").exists():
+            (folder / "unsaved").touch()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if (folder / "kill in save").exists():
             Path.replace = dies  # type: ignore[method-assign, assignment]
         write(path, text)
+        (folder / "unsaved").unlink(missing_ok=True)
 
     state.write = troubled
 

@@ -29,7 +29,7 @@ class Course:
     path: Path
     lost: int = 0
     unheard: bool = False  # trials that started after the last save and were killed: neither Ray nor we know them
-    unsaved: bool = False  # to the end: what is in the folder is older than the run
+    unsaved: bool = False  # the last save found the disk full: what is in the folder is older than the run
     restarted: bool = False
     skipped: bool = False
     begun: set[Path] = field(default_factory=set)
@@ -107,9 +107,9 @@ def _watch(driver: Any, schedule: Schedule, leg: Leg, course: Course, folder: Pa
             interrupted = True
             course.lost += schedule.concurrent
             _interrupt(driver.pid, leg, folder)
-    course.unsaved = full.exists()  # the disk was full to the end
+    course.unsaved = (folder / "unsaved").exists()
     full.unlink(missing_ok=True)
-    for name in ("raise", "kill in save"):
+    for name in ("raise", "kill in save", "unsaved"):
         (folder / name).unlink(missing_ok=True)
     expected = {"kill driver": -9, "kill in save": -9}.get(leg.interruption or "")
     if leg.interruption is None and driver.exitcode != 0:
