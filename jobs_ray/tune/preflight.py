@@ -9,6 +9,7 @@ from typing import Any
 from ray.tune.trainable import FunctionTrainable
 
 from jobs_ray.cluster import state_api_error
+from jobs_ray.tune.run_context import unwrapped
 
 _TRAINERS = {
     "TorchTrainer",
@@ -28,8 +29,7 @@ def refuse_reused_function_actors(tune_controller: Any, trial: Any) -> None:
     reset and the next trial fails (ray/tune/trainable/function_trainable.py, `reset_config`).
     """
     # the controller does not publish the setting, and Ray passes it to nobody else
-    controller = getattr(tune_controller, "_tune_controller", tune_controller)
-    if getattr(controller, "_reuse_actors", False) and _is_function(trial):
+    if getattr(unwrapped(tune_controller), "_reuse_actors", False) and _is_function(trial):
         raise ValueError(
             "reuse_actors=True does not work with a function trainable that is stopped early: its actor cannot "
             "be reset; remove reuse_actors from tune.TuneConfig, or write a class trainable with reset_config"

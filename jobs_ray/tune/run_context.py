@@ -90,6 +90,11 @@ def scheduler_joins(scheduler: TrialScheduler, metric: str | None, mode: str | N
     summon_callback()
 
 
+def unwrapped(tune_controller: Any) -> Any:
+    """Ray's own controller: what a scheduler is shown warns the user of each attribute that is not for schedulers."""
+    return getattr(tune_controller, "_tune_controller", tune_controller)
+
+
 def join_callbacks(tune_controller: Any) -> None:
     """What only the list of the run's callbacks tells, and it is no public one: without it nothing is changed.
 
@@ -99,7 +104,7 @@ def join_callbacks(tune_controller: Any) -> None:
     run = _current.get()
     if run is None or run.verbosity is not None:
         return
-    callbacks = getattr(getattr(tune_controller, "_callbacks", None), "_callbacks", None)
+    callbacks = getattr(getattr(unwrapped(tune_controller), "_callbacks", None), "_callbacks", None)
     callbacks = callbacks if isinstance(callbacks, list) else []
     callbacks.sort(key=lambda callback: callback is not run.callback)
     found = [callback.verbosity for callback in callbacks if isinstance(getattr(callback, "verbosity", None), int)]

@@ -75,7 +75,7 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
 def _starting(tune_controller: Any) -> set[Trial]:
     """Trials whose actors hold their resources (one that waits for them would be a trial passed over for ever)."""
     # Ray shows a scheduler none of this; where a later Ray names it otherwise, the oldest trial is chosen
-    controller = getattr(tune_controller, "_tune_controller", tune_controller)
+    controller = run_context.unwrapped(tune_controller)
     trial_of: dict[Any, Trial] = getattr(controller, "_actor_to_trial", {})
     live = getattr(getattr(controller, "_actor_manager", None), "live_actors", ())
     return {trial_of[actor] for actor in live if actor in trial_of}
