@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= $(if $(JOBS_RAY_DATA),$(JOBS_RAY_DATA),../shared/data)
 
-.PHONY: test test-oldest-ray test-core test-search test-tune test-lm test-all test-slow test-slow-lm gpu soak check demo fuzz chaos bench clean
+.PHONY: test test-oldest-ray test-core test-search test-tune test-lm test-all test-slow test-slow-lm test-slow-groups gpu soak check demo fuzz chaos bench clean
 
 # what each of several processes prints comes at its end, where make can do that
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
@@ -33,14 +33,19 @@ test-core: $(STAMP)
 # The slow rest, which `make test` leaves out: every combination of Tune's settings, killed nodes, drivers and workers,
 # the whole demo, tiny; and real runs on the oldest Ray. In two processes, too.
 test-all: $(STAMP)
-	$(MAKE) --no-print-directory --jobs 2 $(SYNC) test-slow test-slow-lm test-oldest-ray \
+	$(MAKE) --no-print-directory --jobs 2 $(SYNC) test-slow test-slow-groups test-slow-lm test-oldest-ray \
 		OLDEST="tests/tune/test_fit.py tests/tune/test_resume.py"
 
 test-slow: $(STAMP)
 	$(PYTEST) --reruns 1 -rR -m slow --ignore=tests/lm tests
 
 test-slow-lm: $(STAMP)
-	$(PYTEST) --reruns 1 -rR -m slow tests/lm
+	$(PYTEST) --reruns 1 -rR -m slow $(addprefix --ignore=,$(GROUPS)) tests/lm
+
+test-slow-groups: $(STAMP)
+	$(PYTEST) --reruns 1 -rR -m slow $(GROUPS)
+
+GROUPS := tests/lm/test_nodes.py tests/lm/test_ray.py tests/lm/test_lm_preflight.py
 
 # What only a machine with NVIDIA GPUs can tell; elsewhere every test is skipped, and says why.
 gpu: $(STAMP)

@@ -104,20 +104,18 @@ def test_the_same_curve_in_a_group_of_one_and_of_two(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("failing", [[], [1e30]], ids=["", "after-a-failed-one"])
-def test_a_group_resumes_and_says_why_it_failed(
-    cluster: None, make_task: Callable[..., Task], tmp_path: Path, failing: list[float]
+def test_a_group_says_why_it_failed_and_the_next_one_resumes(
+    cluster: None, make_task: Callable[..., Task], tmp_path: Path
 ) -> None:
     task = make_task(trainer_args={"max_grad_norm": 0.0, "optim": "sgd"})
     expected = {r["step"]: r["eval_loss"] for r in run(task, {"lr": 1e-3})}
     run(task, {"lr": 1e-3, "max_steps": 6}, keep=tmp_path / "short")
     before = free_cpus()
     what = trainable(task, ScalingConfig(num_workers=2))
-    space = {"max_steps": 12, "lr": tune.grid_search([*failing, 1e-3])}
+    space = {"max_steps": 12, "lr": tune.grid_search([1e30, 1e-3])}
     space["resume_from"] = tune.sample_from(lambda spec: str(tmp_path / "short") if spec.config.lr < 1 else None)
-    *failed, resumed = fit(what, space, tmp_path / "x")
-    assert len(failed) == len(failing)
-    assert all("the run diverged" in str(result.error) for result in failed)
+    failed, resumed = fit(what, space, tmp_path / "x")
+    assert "the run diverged" in str(failed.error)
     assert resumed.error is None
     assert curve(resumed) == pytest.approx({s: v for s, v in expected.items() if s > 6}, abs=1e-4)
     model, _ = load(resumed.checkpoint.path)

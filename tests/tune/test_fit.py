@@ -30,6 +30,12 @@ PAIRWISE: list[tuple[Any, ...]] = [
     (Class, True, 3, "min"),
     (Class, False, None, "min"),
 ]
+# and every three in one of these
+THREEWISE = [
+    case
+    for case in itertools.product(*CHOICES.values())
+    if sum(kind.index(choice) for kind, choice in zip(CHOICES.values(), case, strict=True)) % 2 == 0
+]
 FEW, MANY = 4, 12
 EIGHT = {1: 1, 3: 8, None: None}  # of many trials eight at once: more than there are CPUs
 
@@ -38,11 +44,12 @@ def name_of(case: tuple[Any, ...]) -> str:
     return "-".join(str(getattr(choice, "__name__", choice)) for choice in case)
 
 
-def test_pairwise_means_every_pair() -> None:
-    def pairs(cases: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
-        return {pair for case in cases for pair in itertools.combinations(enumerate(case), 2)}
+@pytest.mark.parametrize(("chosen", "strength"), [(PAIRWISE, 2), (THREEWISE, 3)], ids=["pairs", "threes"])
+def test_no_choices_that_never_meet(chosen: list[tuple[Any, ...]], strength: int) -> None:
+    def together(cases: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
+        return {some for case in cases for some in itertools.combinations(enumerate(case), strength)}
 
-    assert pairs(PAIRWISE) == pairs(itertools.product(*CHOICES.values()))
+    assert together(chosen) == together(itertools.product(*CHOICES.values()))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +58,7 @@ def test_pairwise_means_every_pair() -> None:
         *(pytest.param(*case, FEW, id=f"{name_of(case)}-{FEW}") for case in PAIRWISE),
         *(
             pytest.param(what, scheduled, EIGHT[concurrent], mode, MANY, marks=pytest.mark.slow)
-            for what, scheduled, concurrent, mode in itertools.product(*CHOICES.values())
+            for what, scheduled, concurrent, mode in THREEWISE
         ),
     ],
 )
