@@ -30,8 +30,9 @@ test-search: $(STAMP)
 test-core: $(STAMP)
 	$(PYTEST) -m "not slow" $(addprefix --ignore=tests/,tune lm search models) tests
 
-# The slow rest, which `make test` leaves out: every combination of Tune's settings, killed nodes, drivers and workers,
-# the whole demo, tiny; and real runs on the oldest Ray. In two processes, too.
+# The slow rest, which `make test` leaves out: every three of Tune's settings, killed nodes, drivers and workers,
+# the whole demo, tiny; and real runs on the oldest Ray. In two processes, too: groups of workers take half a minute to
+# start, so that they are a lane of their own.
 test-all: $(STAMP)
 	$(MAKE) --no-print-directory --jobs 2 $(SYNC) test-slow test-slow-groups test-slow-lm test-oldest-ray \
 		OLDEST="tests/tune/test_fit.py tests/tune/test_resume.py"
