@@ -124,7 +124,10 @@ def test_what_was_cut_short_is_done_again_and_the_last_of_a_key_counts(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_small_comparison_runs_whole_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_comparison_runs_whole_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lm_compare, "_FINALS", 1)
     before = dict(os.environ)
     args = ["--size", "tiny", "--seeds", "0:1", "--out", str(tmp_path), "--methods"]
     lm_compare.main([*args, "jobs,default"])

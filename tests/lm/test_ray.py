@@ -84,15 +84,14 @@ def test_a_failed_trial_says_why_and_the_next_one_runs(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_same_curve_in_a_group_of_one_and_of_two(
-    cluster: None, make_task: Callable[..., Task], harness_tasks: Path, tmp_path: Path, workers: int
+def test_the_same_curve_in_a_group_of_two(
+    cluster: None, make_task: Callable[..., Task], harness_tasks: Path, tmp_path: Path
 ) -> None:
     task = make_task(eval_every=6, lm_eval=LmEval(["animals_or_numbers"], limit=None, include_path=str(harness_tasks)))
     reports = run(task, {})
     expected = {r["step"]: r["eval_loss"] for r in reports}
     before = free_cpus()
-    what = trainable(task, ScalingConfig(num_workers=workers), group=True)
+    what = trainable(task, ScalingConfig(num_workers=2))
     [result] = fit(what, {}, tmp_path)
     assert result.error is None
     assert curve(result) == pytest.approx(expected, abs=1e-4)

@@ -36,7 +36,7 @@ THREEWISE = [
     for case in itertools.product(*CHOICES.values())
     if sum(kind.index(choice) for kind, choice in zip(CHOICES.values(), case, strict=True)) % 2 == 0
 ]
-FEW, MANY = 4, 12
+FEW, MANY = 4, 10
 EIGHT = {1: 1, 3: 8, None: None}  # of many trials eight at once: more than there are CPUs
 
 
