@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,7 @@ def run_group(task: Task, scaling_config: Any, config: dict[str, Any], failure_c
     from ray.tune.integration.ray_train import TuneReportCallback
 
     _preflight()
+    _name_this_ray()
     storage = get_session().storage
     name = f"train-{tune.get_context().get_trial_id()}"
     trainer = TorchTrainer(
@@ -122,6 +124,19 @@ def _preflight() -> None:
             "of its workers, and the next trial would hang: install ray[default] and start Ray with its dashboard.",
             _short(error),
         )
+
+
+def _name_this_ray() -> None:
+    """The address of this Ray, for the processes of the group. In this process, which is the trial's alone.
+
+    Ray Train's cleaner (2.60), which frees the workers' resources once a trial was stopped from outside, asks the State
+    API without an address. With several Rays on its machine it dies of that, and the next trial waits for ever.
+    """
+    import ray
+    from ray.train.v2._internal import constants
+
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    constants.ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
 
 
 def _short(error: BaseException) -> str:
