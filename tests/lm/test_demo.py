@@ -93,7 +93,6 @@ def test_the_whole_demo_at_a_tiny_size(
     demo_data.train_tokenizer(data / "tokenizer", demo_data.write_corpora(data))
     (tmp_path / "data").symlink_to(data)
     monkeypatch.setattr(demo, "QUICK", demo.Size(max_steps=12, eval_every=2, short=2, budget=3.0))
-    monkeypatch.setattr(demo, "_FINAL_SEEDS", demo._FINAL_SEEDS[:1])  # each takes two groups, half a minute to start
     outcome = demo.run_demo(quick=True, seed=1, out=tmp_path)
     assert json.loads((tmp_path / "demo.json").read_text())["losses_default"] == outcome.losses_default
     assert outcome.search_cost <= 3.0 + 1e-9
@@ -101,8 +100,7 @@ def test_the_whole_demo_at_a_tiny_size(
     assert outcome.confirmed
     assert sum(outcome.recommended["mixture"].values()) == pytest.approx(1.0)
     assert all(4.0 < loss < 8.0 for loss in (*outcome.losses_recommended, *outcome.losses_default))
-    assert outcome.final_seeds == [1_001]
-    assert len(outcome.losses_default) == len(outcome.losses_recommended) == 1
+    assert len(set(outcome.losses_default)) == 2
     assert "JoBS" in capsys.readouterr().out
     # of all checkpoints only those of full runs are left
     left = list(Path(outcome.experiment).glob("*/checkpoint_*/jobs_ray_run.json"))
