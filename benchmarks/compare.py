@@ -105,7 +105,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--families", nargs="+", help="of: " + ", ".join(names()) + " (default: all)")
+    known = names(varied=True)
+    parser.add_argument("--families", nargs="+", help=f"of: {', '.join(known)} (default: those without =)")
     parser.add_argument("--instances", type=span, help="seeds of the generator, a:b (default 0:2)")
     parser.add_argument("--seeds", type=span, help="seeds of methods and noise, a:b (default 0:3)")
     parser.add_argument("--budgets", type=float, nargs="+", help="in full runs (default 5 10 20)")
@@ -124,8 +125,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.methods = [name.strip() for name in args.methods.split(",") if name.strip()]
     if bad := unknown(args.methods):
         parser.error(f"no method {bad[0]!r}: choose from {', '.join(METHODS)}")
-    if wrong := [f for f in args.families if f not in names()]:
-        parser.error(f"no family {wrong[0]!r}: choose from {', '.join(names())}")
+    if wrong := [f for f in args.families if f not in known]:
+        parser.error(f"no family {wrong[0]!r}: choose from {', '.join(known)}")
     return args
 
 

@@ -3,7 +3,8 @@
     python -m benchmarks.scale --trials 10000 --in-flight 1 64 1000 --reports 25 1000
 
 Each call in CPU seconds of the calling thread (the loop's), so that a busy machine does not count: median, 99th
-percentile and longest, in ms. A trial reports once a simulated minute, 1 % of the nodes are lost an hour.
+percentile, longest, and longest without Python's collections of garbage, in ms. A trial reports once a simulated
+minute, 1 % of the nodes are lost an hour.
 
     column      meaning
     suggest     `suggest`, when it answered with a configuration
@@ -12,7 +13,8 @@ percentile and longest, in ms. A trial reports once a simulated minute, 1 % of t
     step        a turn of the loop besides: `on_step_begin`, `choose_trial_to_run`, and `suggest` that answers "not yet"
     save        as Ray does it, every ten (simulated) seconds, with fewer than 60 in flight after every ten results
     busy        CPU seconds in all those calls over the simulated time that the experiment took
-    growth      median of `result` in the last tenth of the results over that in the second tenth
+    growth      median of `result` in the last tenth of the results over that in the second tenth, and over that in the
+                fourth, when there is something to predict trials by with 1,000 at once, too
     idle        share of the slots' simulated time that they waited for a suggestion (four times too long on an idle
                 machine: a step of .1 s takes .025 s here)
 """
@@ -33,6 +35,7 @@ import numpy as np
 from ray import tune
 
 from benchmarks.controller import Controller
+from benchmarks.data import Array
 from jobs_ray import JoBSSearcher, mixture
 from jobs_ray.models.late_import import import_models
 
@@ -60,27 +63,54 @@ def memory_mib() -> float:
 
 
 class Times:
-    """CPU seconds of each call, summed over the calls that belong together."""
+    """CPU seconds of each call, summed over the calls that belong together, `(2,)`: all of them, and those of them that
+    went into collections of garbage, which look at every object of the process, whosever it is.
+
+    As a context it listens to the collector.
+    """
 
     def __init__(self) -> None:
-        self.of: dict[str, list[float]] = defaultdict(list)
+        self.of: dict[str, list[Array]] = defaultdict(list)
         self.total = 0.0
-        self._open: dict[str, float] = defaultdict(float)
+        self._open: dict[str, Array] = defaultdict(lambda: np.zeros(2))
+        self._collections: list[tuple[float, float]] = []  # since the last call: when, and how long
+        self._began = 0.0
+
+    def __enter__(self) -> Times:
+        gc.callbacks.append(self._collects)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        gc.callbacks.remove(self._collects)
+
+    def _collects(self, phase: str, info: Mapping[str, int]) -> None:
+        now = time.thread_time()
+        if phase == "start":
+            self._began = now
+        else:
+            self._collections.append((self._began, now - self._began))
+
+    def call(self, seconds: float) -> Array:
+        """Of a call that has just ended."""
+        since = time.thread_time() - seconds
+        collected = sum(took for at, took in self._collections if at >= since)
+        self._collections.clear()
+        self.total += seconds
+        return np.array([seconds, collected])
 
     def watch(self, name: str, trial: str, seconds: float) -> None:
-        self.total += seconds
-        kind = name.partition(".")[2]
+        took, kind = self.call(seconds), name.partition(".")[2]
         if kind == "suggest":
-            self._open["suggest"] = seconds
+            self._open["suggest"] = took
         elif kind == "on_trial_add":  # so `suggest` gave a configuration
-            self.of["suggest"].append(self._open.pop("suggest") + seconds)
+            self.of["suggest"].append(self._open.pop("suggest") + took)
         elif kind in ("on_step_begin", "choose_trial_to_run"):
-            self._open["step"] += seconds
+            self._open["step"] = self._open["step"] + took
             if kind == "choose_trial_to_run":
                 self.of["step"].append(self._open.pop("step") + self._open.pop("suggest", 0.0))
         else:
             part = "result" if kind == "on_trial_result" else "complete"
-            self._open[part] += seconds
+            self._open[part] = self._open[part] + took
             if name in ("callback.on_trial_result", "callback.on_trial_complete", "callback.on_trial_error"):
                 self.of[part].append(self._open.pop(part))
 
@@ -94,14 +124,13 @@ def run(trials: int, in_flight: int, reports: int, seed: int, limit_s: float) ->
         searcher, SPACE, train, times.watch, num_samples=trials, in_flight=in_flight, reports=reports, seed=seed
     )
     start, saved = time.perf_counter(), 0.0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, times:
         path = Path(folder, "state")
 
         def save() -> None:
             begin = time.thread_time()
             searcher.save(str(path))
-            times.of["save"].append(time.thread_time() - begin)
-            times.total += times.of["save"][-1]
+            times.of["save"].append(times.call(time.thread_time() - begin))
 
         while controller.step():
             if controller.now >= saved + SAVE_EVERY_S * max(1.0, 60.0 / in_flight):
@@ -119,10 +148,11 @@ def run(trials: int, in_flight: int, reports: int, seed: int, limit_s: float) ->
     assert len(again.session.core.trials) == len(controller.get_trials())
     row: dict[str, Any] = {"trials": len(controller.get_trials()), "in_flight": in_flight, "reports": reports}
     for name in COLUMNS:
-        found = np.array(times.of[name]) * 1e3
-        row[name] = [float(np.median(found)), float(np.percentile(found, 99)), float(found.max()), len(found)]
+        found, collected = np.array(times.of[name]).T * 1e3
+        worst = [float(found.max()), float((found - collected).max())]
+        row[name] = [float(np.median(found)), float(np.percentile(found, 99)), *worst, len(found)]
     tenth = max(len(times.of["result"]) // 10, 1)
-    early, late = times.of["result"][tenth : 2 * tenth], times.of["result"][-tenth:]
+    second, fourth, last = (np.median(np.array(times.of["result"])[i * tenth : (i + 1) * tenth, 0]) for i in (1, 3, 9))
     return row | {
         "results": controller.results,
         "lost": controller.lost,
@@ -132,17 +162,17 @@ def run(trials: int, in_flight: int, reports: int, seed: int, limit_s: float) ->
         "busy": times.total / controller.now,
         "idle": controller.idle_s / (controller.now * in_flight),
         "hours": controller.now / 3600.0,
-        "growth": float(np.median(late) / np.median(early)),
+        "growth": [float(last / second), float(last / fourth)],
         "wall_s": time.perf_counter() - start,
     }
 
 
 def show(row: Mapping[str, Any]) -> None:
-    cells = " ".join(f"{' / '.join(f'{v:.2f}' for v in row[name][:3]):>20}" for name in COLUMNS)
+    cells = " ".join(f"{' / '.join(f'{v:.1f}' for v in row[name][:4]):>24}" for name in COLUMNS)
     print(
         f"{row['trials']:6} {row['in_flight']:5} {row['reports']:5} {cells} {row['restore_s']:7.2f} "
-        f"{row['state_mib']:6.1f} {row['memory_mib']:6.0f} {row['busy']:7.2%} {row['idle']:6.1%} {row['growth']:6.2f} "
-        f"{row['lost']:5}",
+        f"{row['state_mib']:6.1f} {row['memory_mib']:6.0f} {row['busy']:7.2%} {row['idle']:6.1%} "
+        f"{' / '.join(f'{v:.2f}' for v in row['growth']):>11} {row['lost']:5}",
         flush=True,
     )
 
@@ -162,8 +192,8 @@ def main() -> None:
     if args.freeze:
         gc.collect()
         gc.freeze()
-    heads = " ".join(f"{name + ' ms':>20}" for name in COLUMNS)
-    print(f"trials at once /run {heads} restore  MiB on  MiB in    busy   idle growth  lost", flush=True)
+    heads = " ".join(f"{name + ' ms':>24}" for name in COLUMNS)
+    print(f"trials at once /run {heads} restore  MiB on  MiB in    busy   idle      growth  lost", flush=True)
     rows = []
     for trials in args.trials:
         for in_flight in args.in_flight:

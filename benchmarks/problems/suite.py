@@ -26,6 +26,7 @@ from benchmarks.problems.regmix import regmix
 from benchmarks.problems.shapes import Drawn, times
 from benchmarks.problems.slimpajama import slimpajama
 from benchmarks.problems.terms import Term
+from benchmarks.problems.varied import VARIED
 from benchmarks.simulate import Problem
 
 PUBLIC = {"regmix": regmix, "slimpajama": slimpajama}
@@ -57,9 +58,9 @@ class Instance:
     best_row: Array
 
 
-def names() -> list[str]:
-    """Every family, with `regmix` and `slimpajama` (they need the public runs)."""
-    return [*FAMILIES, *PUBLIC]
+def names(*, varied: bool = False) -> list[str]:
+    """Every family, with `regmix` and `slimpajama` (they need the public runs). `varied`: and those of `varied.py`."""
+    return [*FAMILIES, *PUBLIC, *(VARIED if varied else ())]
 
 
 def draw(family: str, instance: int, data: str | None = None) -> Drawn:
@@ -67,9 +68,9 @@ def draw(family: str, instance: int, data: str | None = None) -> Drawn:
     rng = np.random.default_rng((zlib.crc32(family.encode()), instance))
     if family in PUBLIC:
         return PUBLIC[family](rng, instance, data)
-    if family not in FAMILIES:
-        raise ValueError(f"no family {family!r}: choose from {', '.join(names())}")
-    return FAMILIES[family](rng, instance)
+    if family not in names(varied=True):
+        raise ValueError(f"no family {family!r}: choose from {', '.join(names(varied=True))}")
+    return (FAMILIES | VARIED)[family](rng, instance)
 
 
 @lru_cache(maxsize=64)

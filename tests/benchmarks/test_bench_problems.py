@@ -8,6 +8,7 @@ from benchmarks.problems.layout import Choice, Layout, Number
 from benchmarks.problems.regmix import leave_out_r2
 from benchmarks.problems.shapes import decay
 from benchmarks.problems.suite import WORST, draw, ranks, search_optimum
+from benchmarks.problems.varied import VARIED
 from jobs_ray import SearchSpace
 
 LAYOUT = Layout(3, (Number("lr", 1e-4, 1e-1, log=True), Number("r", 1, 64, log=True, integer=True),
@@ -51,7 +52,7 @@ def test_moves_stay_valid_and_features_have_unit_variance():
     assert np.all((spread > 0.7) & (spread < 1.3))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *VARIED])
 def test_every_family_is_reproducible_and_its_curves_end_at_the_final(family):
     one, two, other = draw(family, 3), draw(family, 3), draw(family, 4)
     rows = one.layout.random(100, np.random.default_rng(1))
@@ -67,6 +68,27 @@ def test_every_family_is_reproducible_and_its_curves_end_at_the_final(family):
         assert np.nanstd(curves[:, -1]) > 0.05
     if family != "diverging":
         assert np.isfinite(curves).all()
+
+
+@pytest.mark.parametrize("family", VARIED)
+def test_a_varied_problem_differs_in_what_its_name_says(family):
+    factor, value = family.split("=")
+    drawn, base = draw(family, 0), draw("domains=5", 0)
+    layout = drawn.layout
+
+    def what(drawn):
+        domains, model = drawn.layout.domains, len(drawn.layout.model)
+        return {"domains": domains, "dims": model, "reports": drawn.max_t, "noise": drawn.noise}
+
+    here, there = what(drawn), what(base)
+    expected = {"noise": float(value) * 0.15}.get(factor, int(float(value)))
+    assert here.pop(factor) == pytest.approx(expected)
+    if factor == "dims":
+        assert layout.domains == 0
+        here.pop("domains")
+        there.pop("domains")
+    there.pop(factor)
+    assert here == there
 
 
 def test_decay_does_not_depend_on_the_number_of_reports():
