@@ -78,6 +78,7 @@ class Controller:
         self._finished = False
         self.now = 0.0
         self.results = self.lost = 0
+        self.predicted: list[bool] = []  # of each result, whether it had something to predict its trial by
         self.idle_s = 0.0  # of simulated time, summed over the slots that wait for a suggestion
 
     # ---- what the scheduler asks
@@ -195,6 +196,7 @@ class Controller:
             self._call("searcher.on_trial_result", trial, self.search_alg.on_trial_result, trial.trial_id, flat)
         result["done"] = stop
         self._tell("on_trial_result", trial, result=result)
+        self.predicted.append(result["jobs/predicted"] is not None)
         trial.update_last_result(result)
         return bool(stop)
 

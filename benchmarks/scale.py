@@ -13,8 +13,8 @@ minute, 1 % of the nodes are lost an hour.
     step        a turn of the loop besides: `on_step_begin`, `choose_trial_to_run`, and `suggest` that answers "not yet"
     save        as Ray does it, every ten (simulated) seconds, with fewer than 60 in flight after every ten results
     busy        CPU seconds in all those calls over the simulated time that the experiment took
-    growth      median of `result` in the last tenth of the results over that in the second tenth, and over that in the
-                fourth, when there is something to predict trials by with 1,000 at once, too
+    growth      median of `result` in the last tenth of the results over that in the second tenth; and the same among
+                results that were predicted, which cost more and come late where many trials run at once
     idle        share of the slots' simulated time that they waited for a suggestion (four times too long on an idle
                 machine: a step of .1 s takes .025 s here)
 """
@@ -151,8 +151,7 @@ def run(trials: int, in_flight: int, reports: int, seed: int, limit_s: float) ->
         found, collected = np.array(times.of[name]).T * 1e3
         worst = [float(found.max()), float((found - collected).max())]
         row[name] = [float(np.median(found)), float(np.percentile(found, 99)), *worst, len(found)]
-    tenth = max(len(times.of["result"]) // 10, 1)
-    second, fourth, last = (np.median(np.array(times.of["result"])[i * tenth : (i + 1) * tenth, 0]) for i in (1, 3, 9))
+    seconds = np.array(times.of["result"])[:, 0]
     return row | {
         "results": controller.results,
         "lost": controller.lost,
@@ -162,9 +161,17 @@ def run(trials: int, in_flight: int, reports: int, seed: int, limit_s: float) ->
         "busy": times.total / controller.now,
         "idle": controller.idle_s / (controller.now * in_flight),
         "hours": controller.now / 3600.0,
-        "growth": [float(last / second), float(last / fourth)],
+        "growth": [growth(seconds), growth(seconds[controller.predicted])],
         "wall_s": time.perf_counter() - start,
     }
+
+
+def growth(seconds: Array) -> float:
+    """Median of the last tenth over that of the second tenth; NaN of fewer than ten."""
+    tenth = len(seconds) // 10
+    if not tenth:
+        return float("nan")
+    return float(np.median(seconds[9 * tenth :]) / np.median(seconds[tenth : 2 * tenth]))
 
 
 def show(row: Mapping[str, Any]) -> None:

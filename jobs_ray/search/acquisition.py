@@ -10,7 +10,8 @@ The maximiser samples: space-filling points, then rounds of moves around the bes
 integers, choices and conditional parameters need no special case. (botorch's optimize_acqf_mixed_alternating takes
 seconds a suggestion; polishing our candidates by its gradients brought nothing. Nor did looking away from the best: an
 incumbent raised by half the spread at every other suggestion gained .02 where it was chosen and nothing on fresh
-instances, see benchmarks/README.md.)
+instances. Nor did the improvement that a run would show in the posterior mean, which leaves what is known alone: a tie.
+See benchmarks/README.md.)
 """
 
 from __future__ import annotations

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 from ray import tune
 
 from benchmarks.controller import Controller
-from benchmarks.scale import Times, run, train
+from benchmarks.scale import Times, growth, run, train
 from jobs_ray import JoBSScheduler, JoBSSearcher
 from jobs_ray.tune import JoBSCallback
 
@@ -141,7 +142,13 @@ def test_a_row_of_the_table() -> None:
     assert row["result"][4] == row["results"] > 12
     assert 2 < row["save"][4] <= 1 + row["hours"] * 3600 / 150  # ten results at four in flight, and at the end
     assert 0.0 < row["busy"] < 1.0
+    assert row["growth"][0] > 0.0
     assert train({"mixture": {"a": 1.0, "b": 0, "c": 0, "d": 0}, "lr": 1e-3, "r": 8, "mlp": True}, 4) > 1.0
+
+
+def test_growth_is_of_the_last_tenth_over_the_second() -> None:
+    assert growth(np.repeat(np.arange(1.0, 11.0), 3)) == 5.0
+    assert np.isnan(growth(np.ones(9)))
 
 
 def test_what_a_collection_of_garbage_takes_is_told_apart() -> None:
