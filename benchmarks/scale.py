@@ -76,9 +76,9 @@ class Times:
         self._open: dict[str, Array] = defaultdict(lambda: np.zeros(2))
         self._collections: list[tuple[float, float]] = []  # since the last call: when, and how long
         self._began = 0.0
+        self._thread = threading.get_ident()
 
     def __enter__(self) -> Times:
-        self._thread = threading.get_ident()
         gc.callbacks.append(self._collects)
         return self
 
@@ -109,12 +109,12 @@ class Times:
         elif kind == "on_trial_add":  # so `suggest` gave a configuration
             self.of["suggest"].append(self._open.pop("suggest") + took)
         elif kind in ("on_step_begin", "choose_trial_to_run"):
-            self._open["step"] = self._open["step"] + took
+            self._open["step"] += took
             if kind == "choose_trial_to_run":
                 self.of["step"].append(self._open.pop("step") + self._open.pop("suggest", 0.0))
         else:
             part = "result" if kind == "on_trial_result" else "complete"
-            self._open[part] = self._open[part] + took
+            self._open[part] += took
             if name in ("callback.on_trial_result", "callback.on_trial_complete", "callback.on_trial_error"):
                 self.of[part].append(self._open.pop(part))
 

@@ -68,9 +68,10 @@ def draw(family: str, instance: int, data: str | None = None) -> Drawn:
     rng = np.random.default_rng((zlib.crc32(family.encode()), instance))
     if family in PUBLIC:
         return PUBLIC[family](rng, instance, data)
-    if family not in names(varied=True):
+    generated = FAMILIES | VARIED
+    if family not in generated:
         raise ValueError(f"no family {family!r}: choose from {', '.join(names(varied=True))}")
-    return (FAMILIES | VARIED)[family](rng, instance)
+    return generated[family](rng, instance)
 
 
 @lru_cache(maxsize=64)

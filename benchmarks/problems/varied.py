@@ -24,21 +24,9 @@ def dims(rng: Rng, instance: int, dimensions: int) -> Drawn:
     return losses(layout, rng, standard(bowls(layout, rng, decay=max(dimensions / 5, 2.0)), layout))
 
 
-def domains(rng: Rng, instance: int, count: int) -> Drawn:
-    return joint(rng, instance, count)
-
-
-def reports(rng: Rng, instance: int, count: int) -> Drawn:
-    return joint(rng, instance, 5, max_t=count)
-
-
-def noise(rng: Rng, instance: int, spreads: float) -> Drawn:
-    return joint(rng, instance, 5, noise=SPREAD * spreads)
-
-
 VARIED: dict[str, Callable[[Rng, int], Drawn]] = {
-    **{f"domains={k}": partial(domains, count=k) for k in (2, 3, 5, 12, 30)},
+    **{f"domains={k}": partial(joint, domains=k) for k in (2, 3, 5, 12, 30)},
     **{f"dims={k}": partial(dims, dimensions=k) for k in (2, 5, 10, 20, 40, 80)},
-    **{f"reports={t}": partial(reports, count=t) for t in (3, 5, 10, 60, 200)},
-    **{f"noise={s}": partial(noise, spreads=s) for s in (0.0, 0.1, 0.25, 0.5)},
+    **{f"reports={t}": partial(joint, domains=5, max_t=t) for t in (3, 5, 10, 60, 200)},
+    **{f"noise={s}": partial(joint, domains=5, noise=SPREAD * s) for s in (0.0, 0.1, 0.25, 0.5)},
 }

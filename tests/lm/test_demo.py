@@ -100,6 +100,8 @@ def test_the_whole_demo_at_a_tiny_size(
     assert outcome.confirmed
     assert sum(outcome.recommended["mixture"].values()) == pytest.approx(1.0)
     assert all(4.0 < loss < 8.0 for loss in (*outcome.losses_recommended, *outcome.losses_default))
+    assert outcome.final_seeds == [1_001, 2_001]
+    assert len(outcome.losses_default) == len(outcome.losses_recommended) == 2
     assert len(set(outcome.losses_default)) == 2
     assert "JoBS" in capsys.readouterr().out
     # of all checkpoints only those of full runs are left
