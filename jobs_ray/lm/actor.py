@@ -7,6 +7,7 @@ a stop takes effect at once and no state changes while Tune reads a checkpoint.
 
 from __future__ import annotations
 
+import math
 import queue
 import shutil
 import tempfile
@@ -122,7 +123,8 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
 
         if can_go_on(Path(checkpoint)):
             self._restore = self._scratch / "restored"
-            shutil.copytree(checkpoint, self._restore, dirs_exist_ok=True)
+            for folder in (self._restore, self._scratch / "kept"):  # until a better one comes
+                shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
 
     def cleanup(self) -> None:
         self._end_run()
@@ -130,9 +132,11 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _begin_run(self) -> _Steps:
         from jobs_ray.lm.loop import train
+        from jobs_ray.lm.resume import loss_of
 
-        config = dict(self.config)
+        config, best = dict(self.config), math.inf
         if self._restore is not None:
+            best = loss_of(self._restore)
             config[self.task.resume_key] = str(self._restore)
         kept = self._scratch / "kept"
         self._session.run_name = self.trial_id
@@ -144,7 +148,7 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
                     checkpoint.rename(kept)
                 hand_over({**metrics, "should_checkpoint": checkpoint is not None})
 
-            train(config, self._session, report, self._scratch / "run")
+            train(config, self._session, report, self._scratch / "run", best=best)
 
         return _Steps(body)
 

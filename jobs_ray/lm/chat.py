@@ -27,10 +27,11 @@ def chat_segments(messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: 
 
     Raises DataError for turns that cannot be written as text, and for templates that rewrite earlier turns.
     """
-    # a column of dicts has every key in every row: what this row lacks is there as None
-    messages = [{name: value for name, value in m.items() if value is not None} for m in messages]
-    if not any(m["role"] == "assistant" for m in messages):
-        return []
+    turns, tools = list(map(_as_written, messages)), _as_written(tools)
+    return _segments(turns, tokenizer, tools) if any(m["role"] == "assistant" for m in turns) else []
+
+
+def _segments(messages: list[Any], tokenizer: Any, tools: Any) -> Segments:
     if not has_template(tokenizer):
         plain: Segments = []
         for m in messages:
@@ -57,6 +58,7 @@ def completion_segments(
     prompt: Sequence[Mapping[str, Any]], completion: Sequence[Mapping[str, Any]], tokenizer: Any, tools: Any = None
 ) -> Segments:
     """TRL's conversational prompt and completion: loss on the completion's turns alone, whatever the prompt says."""
+    prompt, completion, tools = _as_written(prompt), _as_written(completion), _as_written(tools)
     if not has_template(tokenizer):
         asked = [(text, False) for text, _ in chat_segments([*prompt, *_SPOKEN], tokenizer)[:-2]]
         return asked + chat_segments(completion, tokenizer)
@@ -66,6 +68,14 @@ def completion_segments(
         raise DataError(_REWRITES)
     _check_calls(completion[-1], after)
     return [(before, False), (after[len(before) :], True)]
+
+
+def _as_written(value: Any) -> Any:
+    """A row's value without what the row lacks: a column of dicts has every key in every row, at any depth, with None
+    for what a row has not (another tool's arguments, which would be learned as null)."""
+    if isinstance(value, Mapping):
+        return {name: _as_written(item) for name, item in value.items() if item is not None}
+    return [_as_written(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _writer(tokenizer: Any, tools: Any) -> Callable[[list[Any], bool], str]:
@@ -137,7 +147,7 @@ def _check_calls(message: Mapping[str, Any], written: str) -> None:
 
 def question_of(messages: Sequence[Mapping[str, Any]], tokenizer: Any) -> Question:
     """The last turn as the answer to all before it. Raises DataError when it is not the assistant's, in words."""
-    *before, last = messages
+    *before, last = _as_written(messages)
     if last["role"] != "assistant" or not isinstance(last.get("content"), str) or not before:
         raise DataError("accuracy on a chat needs rows that end with the assistant's answer, in words")
     answer = last["content"].strip()

@@ -29,8 +29,9 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
 
     Of a short run (one whose config has fewer `steps_key` steps than `max_steps`) the checkpoint is deleted when the
     trial that resumed it has ended; when `keep` other short runs that wait for a promotion have a better last
-    `metric`; and in any case when the experiment ends. Full runs keep theirs. A short run that has lost its checkpoint
-    is promoted only while the budget has a whole run left, and is then trained from the start.
+    `metric`; and in any case when the experiment ends, unless it was interrupted with trials in flight: those that
+    restore it go on from them. Full runs keep theirs. A short run that has lost its checkpoint is promoted only while
+    the budget has a whole run left, and is then trained from the start.
     """
 
     def __init__(
@@ -51,7 +52,14 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
         self._keep = keep
         self._metric = metric
         self._sign = 1.0 if mode == "min" else -1.0
-        self._deleted: set[str] = set()
+        self._deleted: set[str] = set()  # paths
+        self._in_flight: set[str] = set()
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self._in_flight.clear()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._in_flight.add(trial.trial_id)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._ended(trials, trial)
@@ -60,10 +68,15 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
         self._ended(trials, trial)  # of a promotion that failed: it is not tried again
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Ray calls this after Ctrl-C and an error of its own, too, and has called every running trial terminated by
+        then: only that nobody was told of their ends gives them away."""
+        if self._in_flight or not all(trial.is_finished() for trial in trials):
+            return
         for trial in trials:
             self._delete_of(trial)
 
     def _ended(self, trials: list[Any], trial: Any) -> None:
+        self._in_flight.discard(trial.trial_id)
         source = trial.config.get(self._resume_key)
         if source:
             self._delete(source)
@@ -71,7 +84,7 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
         waiting = [
             t for t in trials
             if self._is_short(t) and t.is_finished() and t.checkpoint is not None
-            and t.trial_id not in self._deleted and _path(t.checkpoint) not in in_use
+            and _path(t.checkpoint) not in in_use | self._deleted
         ]  # fmt: skip
         for late in sorted(waiting, key=self._rank)[self._keep :]:
             self._delete_of(late)
@@ -85,8 +98,7 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
         return steps is not None and steps < self._max_steps
 
     def _delete_of(self, trial: Any) -> None:
-        if self._is_short(trial) and trial.checkpoint is not None and trial.trial_id not in self._deleted:
-            self._deleted.add(trial.trial_id)
+        if self._is_short(trial) and trial.checkpoint is not None and _path(trial.checkpoint) not in self._deleted:
             self._delete(trial.checkpoint)
 
     def _delete(self, checkpoint: Any) -> None:
@@ -94,6 +106,7 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
 
         from jobs_ray.lm.resume import RUN_FILE, location
 
+        self._deleted.add(str(_path(checkpoint)))
         filesystem, path = location(checkpoint)
         try:
             # never anything but a checkpoint of ours

@@ -133,8 +133,16 @@ def function_key(function: Callable[[Row], Any]) -> str:
 
 
 def _code_parts(code: CodeType) -> list[Any]:
-    constants = [_code_parts(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
-    return [code.co_code.hex(), code.co_names, code.co_varnames, constants]
+    return [code.co_code.hex(), code.co_names, code.co_varnames, [_constant(value) for value in code.co_consts]]
+
+
+def _constant(value: Any) -> Any:
+    """The same in every process: `x in {"a", "b"}` is a frozenset, whose order is each process's own."""
+    if isinstance(value, CodeType):
+        return _code_parts(value)
+    if isinstance(value, frozenset):
+        return ["set", sorted(repr(_constant(item)) for item in value)]
+    return [_constant(item) for item in value] if isinstance(value, tuple) else repr(value)
 
 
 def _misfit(row: Row, kind: str, error: Exception) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -82,11 +83,11 @@ def worker(arguments: dict[str, Any]) -> dict[str, Any]:
     from ray import train
 
     from jobs_ray.lm.loop import train as train_one
-    from jobs_ray.lm.resume import can_go_on
+    from jobs_ray.lm.resume import can_go_on, loss_of
 
     own_process()
     task: Task = arguments["task"]
-    config = dict(arguments["config"])
+    config, best = dict(arguments["config"]), math.inf
 
     last: dict[str, Any] = {}
 
@@ -101,10 +102,10 @@ def worker(arguments: dict[str, Any]) -> dict[str, Any]:
         if before is not None:  # this group was restarted
             restored = Path(before.to_directory(f"{scratch}/restored"))
             if can_go_on(restored):
-                config[task.resume_key] = str(restored)
+                config[task.resume_key], best = str(restored), loss_of(restored)
         session = Session(task)
         session.run_name = arguments["name"]
-        train_one(config, session, report, Path(scratch) / "run")
+        train_one(config, session, report, Path(scratch) / "run", best=best)
     return last
 
 

@@ -8,6 +8,7 @@ checkpoint just written, or None.
 from __future__ import annotations
 
 import gc
+import math
 import shutil
 import tempfile
 import time
@@ -48,17 +49,26 @@ def run(
     return reports
 
 
-def train(config: Mapping[str, Any], session: Session, report: Report, scratch: Path, *, save: bool = True) -> None:
+def train(
+    config: Mapping[str, Any],
+    session: Session,
+    report: Report,
+    scratch: Path,
+    *,
+    save: bool = True,
+    best: float = math.inf,
+) -> None:
     """One run, to the steps granted by `config`, from scratch or from `config[task.resume_key]`.
 
     scratch: a folder of this process's own for checkpoints on their way to `report`; one is kept at a time.
+    best: evaluation loss of the checkpoint that the caller keeps of this very run, which it went on from.
     Raises TaskError for a config that cannot be trained, TrainingError for out of memory and NaN losses.
     """
     import torch
 
     task = session.task
     with pinned_threads(task.threads):
-        trainer = build(config, session, report, scratch, save=save)
+        trainer = build(config, session, report, scratch, save=save, best=best)
         try:
             _go(trainer, config, task)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -105,7 +115,15 @@ def _let_go(trainer: Any) -> None:
         torch.cuda.empty_cache()
 
 
-def build(config: Mapping[str, Any], session: Session, report: Report, scratch: Path, *, save: bool = True) -> Any:
+def build(
+    config: Mapping[str, Any],
+    session: Session,
+    report: Report,
+    scratch: Path,
+    *,
+    save: bool = True,
+    best: float = math.inf,
+) -> Any:
     """The Trainer of one run, ready to `train()`."""
     from jobs_ray.lm.mixing import MixedRows, MixturePlan, weights_of
     from jobs_ray.lm.trainer import MixtureTrainer
@@ -129,6 +147,7 @@ def build(config: Mapping[str, Any], session: Session, report: Report, scratch: 
         config=config,
         report=report,
         save=save,
+        best=best,
         startup={**session.seconds, "model": built - start},
     )
     _name_logs(trainer)

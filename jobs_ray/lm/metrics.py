@@ -143,9 +143,14 @@ def _prompt_ids(tokenizer: Any, question: Question) -> list[int]:
 
 
 def _matches(text: str, question: Question) -> bool:
-    """Exact match after normalising; worked solutions count by what follows their last '####'."""
-    said = _plain(text.split("####")[-1] if "####" in text else text.strip().split("\n")[0])
-    return said in {_plain(a) for a in (question.accepted or (question.answer,))}
+    """Exact match after normalising; worked solutions count by what follows their last '####'. Where the right answer
+    is one line the model may go on after it: only its first line counts."""
+    said, worked = text.split("####")[-1].strip(), "####" in text
+    for accepted in question.accepted or (question.answer,):
+        right = accepted.split("####")[-1].strip()
+        if _plain(right) == _plain(said if worked or "\n" in right else said.split("\n")[0]):
+            return True
+    return False
 
 
 def _plain(text: str) -> str:

@@ -163,9 +163,10 @@ def collate(rows: list[dict[str, np.ndarray[Any, np.dtype[np.int32]]]]) -> dict[
 def weight_bounds(
     rows: Mapping[str, PackedRows], positions: int, seq_len: int, max_epochs: float, unit: str = "tokens"
 ) -> dict[str, float]:
-    """The largest weight at which no domain is read more than `max_epochs` times in a run.
+    """The largest weight at which no domain is read more than `max_epochs` times in a run, whatever the others weigh.
 
-    Raises TaskError when the bounds leave no mixture (all data together too small).
+    Raises TaskError when the bounds leave no mixture (all data together too small; or the unit is "examples", and those
+    of some domains are so much longer than others' that no bounds of single weights will do).
     """
     if unit == "loss_tokens":
         sizes = {name: packed.info.loss_tokens for name, packed in rows.items()}
@@ -180,4 +181,20 @@ def weight_bounds(
             f"max_epochs_per_domain={max_epochs} allows {max_epochs * have:.0f} {unit} of all domains together, "
             f"a full run reads {run}; raise it to at least {run / have:.2f}, add data, or train fewer steps"
         )
-    return bounds
+    return bounds if unit != "examples" else _of_examples(rows, bounds)
+
+
+def _of_examples(rows: Mapping[str, PackedRows], bounds: Mapping[str, float]) -> dict[str, float]:
+    """Bounds of shares of tokens, m, as bounds of shares of examples. With e tokens an example, where all others have
+    the shortest of theirs, f, a weight w makes a share of w e / (w e + (1 - w) f) <= m."""
+    each = {name: packed.info.tokens / packed.info.examples for name, packed in rows.items()}
+    found = {}
+    for name, m in bounds.items():
+        f = min((e for other, e in each.items() if other != name), default=each[name])
+        found[name] = m * f / (each[name] * (1.0 - m) + m * f)
+    if sum(found.values()) < 1.0:
+        raise TaskError(
+            "max_epochs_per_domain cannot be kept with unit='examples' here: their mean lengths differ too much "
+            f"({', '.join(f'{name} {e:.0f} tokens' for name, e in each.items())}); use unit='tokens', or raise it"
+        )
+    return found

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from jobs_ray.lm.task import Task
 
-_VERSION = 3  # part of every key: raise it when the rows of the same content would change
+_VERSION = 4  # part of every key: raise it when the rows of the same content would change
 _ROWS_A_BATCH = 1024
 
 logger = logging.getLogger(__name__)

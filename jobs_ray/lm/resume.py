@@ -7,6 +7,7 @@ what a storage that is not local needs, since its bare paths say nothing on anot
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -54,6 +55,11 @@ def can_go_on(checkpoint: Path) -> bool:
     """Whether the folder is a checkpoint of ours that holds the optimiser too."""
     file = checkpoint / RUN_FILE
     return file.exists() and json.loads(file.read_text()).get("resumable", True)
+
+
+def loss_of(checkpoint: Path) -> float:
+    """The evaluation loss that it was saved with; infinite where it does not say."""
+    return float(json.loads((checkpoint / RUN_FILE).read_text()).get("metrics", {}).get("eval_loss", math.inf))
 
 
 def check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task) -> None:

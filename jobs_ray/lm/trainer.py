@@ -8,7 +8,6 @@ for every R (Trainer's own averages batch means, which depends on how rows fall 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -40,6 +39,7 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
         config: Mapping[str, Any],
         report: Report,
         save: bool,
+        best: float,
         startup: Mapping[str, float],
         **kwargs: Any,
     ) -> None:
@@ -52,7 +52,7 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
         super().__init__(
             data_collator=session.collate,
             processing_class=session.tokenizer,
-            callbacks=[_Reports(self, report, save=save)],
+            callbacks=[_Reports(self, report, save=save, best=best)],
             **kwargs,
         )
         self.remove_callback(PrinterCallback)
@@ -143,13 +143,13 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
 class _Reports(TrainerCallback):  # type: ignore[misc]
     """Evaluate every `eval_every` steps and at the end, save when worth it, report, stop at the granted steps."""
 
-    def __init__(self, trainer: MixtureTrainer, report: Report, *, save: bool) -> None:
+    def __init__(self, trainer: MixtureTrainer, report: Report, *, save: bool, best: float) -> None:
         self._trainer = trainer
         self._report = report
         self._save = save
         self._task = trainer.lm_task
         self._granted = self._task.granted_steps(trainer.config)
-        self._best = math.inf
+        self._best = best
         self._saved = False
         self._waiting: dict[str, Any] = {}
         self._clock = self._trained = 0.0

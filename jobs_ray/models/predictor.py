@@ -76,7 +76,7 @@ class FittedScalingLaw:
 
     def ready_at(self, t: float) -> float | None:
         """The largest time up to `t` for which heads are fitted already: to predict from there takes no fit."""
-        fitted = [anchor for anchor in self._heads if 0.0 < anchor <= t * (1.0 + 1e-9)]
+        fitted = [anchor for anchor in list(self._heads) if 0.0 < anchor <= t * (1.0 + 1e-9)]
         return max(fitted, default=None)
 
     def cross_validate(self, t: float) -> CrossValidation:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 _OURS = b'"format": "jobs-ray-searcher"'
 _HEAD = 200  # bytes of a searcher's state that name its format
-_MINIMISED = ("loss", "error", "perplexity", "nll", "mse", "mae", "rmse", "cost", "regret")
+_MINIMISED = (
+    *("loss", "error", "perplexity", "ppl", "nll", "cross_entropy", "bpb", "bits_per"),
+    *("mse", "mae", "rmse", "cost", "regret"),
+)
 _RAYS = ("time", "iterations", "timestamp", "pid", "training_iteration", "episodes", "timesteps", "warmup_time", "done")
 
 

@@ -162,7 +162,10 @@ def _over(
     points = np.tile(x, (len(columns), _GRID, 1))
     share = x[mixture.columns].copy()
     share[number] = 0.0
-    share = share / share.sum() if share.sum() > 0 else np.where(np.arange(len(share)) == number, 0, 1 / len(share))
+    if share.sum() == 0.0:  # at its vertex: the others alike
+        share[:] = 1.0
+        share[number] = 0.0
+    share = share / share.sum()
     points[:, :, mixture.columns] = share * (1.0 - weights[:, None])
     points[:, :, mixture.columns.start + number] = weights
     points[:, :, other.columns] = columns[:, None]

@@ -147,6 +147,8 @@ class CandidateGenerator:
             points = self.space.sample(_SEQUENCE, rng, sparsity=sparsity)[self.asked :]
         else:
             points = self.space.sample(_SEQUENCE if self.costs else 1, self._rng())
+        new = self._not_asked(points)  # a small finite space repeats itself
+        points = new if len(new) else points
         return next(iter(points[within(points)]), None)
 
     def _by_improvement(self, within: Within) -> Array | None:

@@ -133,8 +133,10 @@ class Policy:
         failures = [t for t in curve.failed_at if not curve.t or t > curve.t[-1]]
         if len(failures) >= 2:  # one NaN may pass, two in a row mean a diverged run that only costs
             return True, grant
-        # the second: a whole run was lost to restarts
-        if max_t is not None and (curve.last_t >= max_t or trial.wasted >= max_t):
+        # one whose length is not known goes on to its own end: stopped at the longest t seen, which may be its own, it
+        # would make all others as short as itself. The second: a whole run was lost to restarts
+        known_end = settings.max_t is not None or grant is not None
+        if max_t is not None and ((known_end and curve.last_t >= max_t) or trial.wasted >= max_t):
             return True, grant
         if grant is None or max_t is None:
             return False, grant
@@ -202,11 +204,11 @@ def ending(settings: Settings, trial: Trial, longest: float | None, error: bool)
     """What became of a trial that has ended. `longest`: the length of a full run, as set or learned."""
     if error or trial.curve.ends_failed or not trial.curve.value:
         return TrialStatus.FAILED
-    if settings.max_t is None and trial.grant is None:
+    if settings.max_t is None and trial.grant is None and not trial.silent:
         return TrialStatus.COMPLETED
     end = longest or math.inf
     full = trial.grant is None or trial.grant >= end
-    reached = trial.curve.last_t >= end * (_OWN_END if full else 1.0)
+    reached = trial.curve.last_t >= end * (_OWN_END if full and not trial.silent else 1.0)  # silent: given up
     return TrialStatus.COMPLETED if reached else TrialStatus.STOPPED
 
 

@@ -96,7 +96,9 @@ def short_length(settings: Settings, trials: TrialTable, max_t: float, costs: Co
     budget = None if settings.budget is None else settings.budget / costs.full if costs else 0.0
     short_t = first_short_t(max_t, budget)
     first = next((trial.curve.t[0] for trial in trials.values() if trial.charged and trial.curve.t), 0.0)
-    if 0.0 < first < max_t:
+    if first >= max_t:  # nothing can be stopped before its end
+        return max_t
+    if first > 0.0:
         short_t = max(math.floor(short_t / first + 0.5), 1) * first
     return min(short_t, max_t)
 

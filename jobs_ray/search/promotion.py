@@ -15,10 +15,14 @@ _STREAK = 4  # promotions in a row that diverged, and the next is none like them
 
 
 def promotable(trials: Collection[Trial]) -> list[Trial]:
-    """Short runs that ended well and were not promoted yet. A promotion that was stopped is none, nor worth another."""
+    """Short runs that ended well and were not promoted yet. A promotion that was stopped is none, nor worth another;
+    nor is, in a small finite space, a configuration whose final value is known or awaited.
+    """
     taken = {t.promotes for t in trials if t.promotes}
+    known = {t.x for t in trials if t.final is not None or (t.running and t.promotes)}
     # the status first: this is asked of all trials at many results, and most others are full runs
-    return [t for t in trials if t.status is TrialStatus.STOPPED and _ended_well(t) and t.trial_id not in taken]
+    ended = (t for t in trials if t.status is TrialStatus.STOPPED and _ended_well(t))
+    return [t for t in ended if t.trial_id not in taken and t.x not in known]
 
 
 def is_promotable(trial: Trial, trials: Collection[Trial]) -> bool:

@@ -82,15 +82,12 @@ class SearchSpace:
     def values(self, config: Mapping[str, Any], x: Sequence[float] | None = None) -> dict[str, Any]:
         """The active parameters of `config` as plain data, by path: what must be stored to rebuild it.
 
-        Mixtures come out summing to 1; everything else verbatim. `x`: `encode(config)`, for who has it.
+        Mixtures come out summing to 1, numpy's scalars as Python's; everything else verbatim. `x`: `encode(config)`,
+        for who has it.
         """
         row = self.encode(config) if x is None else np.array(x)
         chosen = zip(self.blocks, self._paths, self.active(row[None])[0], strict=True)
-        return {
-            b.name: b.parameter.decode(row[b.columns]) if isinstance(b.parameter, Mixture) else get(config, path)
-            for b, path, on in chosen
-            if on
-        }
+        return {b.name: _plain(b.parameter, row[b.columns], get(config, path)) for b, path, on in chosen if on}
 
     def build(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The nested configuration of `values` (by path), with the constants of the space; containers are new."""
@@ -169,6 +166,12 @@ class SearchSpace:
     def _values(self, x: Array) -> dict[str, Any]:
         active = self.active(x[None])[0]
         return {b.name: b.parameter.decode(x[b.columns]) for b, on in zip(self.blocks, active, strict=True) if on}
+
+
+def _plain(parameter: Parameter, x: Array, value: Any) -> Any:
+    if isinstance(parameter, Mixture):
+        return parameter.decode(x)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _parents_first(blocks: tuple[Block, ...]) -> list[int]:

@@ -50,7 +50,7 @@ class TrialTable(Mapping[str, Trial]):
         if name in self._all and name not in self._running:
             raise ValueError(f"trial {name!r} has ended; its record does not change any more")
         self._set(trial)
-        if trial.curve.t and (trial.charged or trial.completed):
+        if _tells_length(trial):
             self.reached = max(self.reached, trial.curve.t[-1])
         if trial.running:
             if name not in self._running:
@@ -67,7 +67,7 @@ class TrialTable(Mapping[str, Trial]):
             self._watch(name)
         if trial.completed and not trial.own_end:
             self._cut[name] = None
-        if trial.curve.t and (trial.completed or (trial.charged and trial.status is TrialStatus.STOPPED)):
+        if _tells_length(trial) and trial.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED):
             self._any_ended = True
 
     @property
@@ -220,3 +220,8 @@ class TrialTable(Mapping[str, Trial]):
 
     def __len__(self) -> int:
         return len(self._all)
+
+
+def _tells_length(trial: Trial) -> bool:
+    """Whether its curve says how long runs are. An observation's of one value does not: its t may be made up."""
+    return bool(trial.curve.t) and (trial.charged or (trial.completed and len(trial.curve.t) > 1))

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from jobs_ray.space import Categorical, Mixture, Parameter, SpaceError
 from jobs_ray.space.base import is_number, naming
 from jobs_ray.tune.weights import Weights
@@ -61,6 +63,7 @@ class Leaf:
         return float(min(max(float(f"{value * self.step:.12g}"), self.low), self.high))
 
     def to_core(self, value: Any, path: str, lenient: bool = False) -> dict[str, Any]:
+        value = value.item() if isinstance(value, np.generic) else value
         if self.step is not None:
             value = _grid_index(value, self.step, path)
         if lenient and isinstance(self.parameter, Mixture):
@@ -83,8 +86,8 @@ class Tree:
             yield from child.parameters()
 
     def to_ray(self, values: Mapping[str, Any]) -> Any:
-        items = [child.to_ray(values) for child in self.children]
-        return dict(zip(self.keys, items, strict=True)) if self.kind is dict else self.kind(items)
+        there = [(k, c.to_ray(values)) for k, c in zip(self.keys, self.children, strict=True) if not _absent(c, values)]
+        return dict(there) if self.kind is dict else self.kind(item for _, item in there)
 
     def to_core(self, value: Any, path: str, lenient: bool = False) -> dict[str, Any]:
         wanted = Mapping if self.kind is dict else Sequence
@@ -97,7 +100,7 @@ class Tree:
         for key, child in zip(self.keys, self.children, strict=True):
             if key in given:
                 found.update(child.to_core(value[key], join(path, key), lenient))
-            elif not lenient and any(True for _ in child.parameters()):  # constants may be left out
+            elif not lenient and any(not p.when for _, p in child.parameters()):  # constants may be left out
                 raise SpaceError(f"parameter {join(path, key)!r} is missing from {value!r}")
         return found
 
@@ -126,6 +129,11 @@ class Choice:
             except SpaceError:
                 continue
         raise SpaceError(f"parameter {path!r} is {value!r}, which is none of its {len(self.options)} options")
+
+
+def _absent(node: Node, values: Mapping[str, Any]) -> bool:
+    """A parameter whose own `when` does not hold."""
+    return isinstance(node, Leaf) and bool(node.parameter.when) and node.name not in values
 
 
 Node: TypeAlias = Constant | Leaf | Tree | Choice

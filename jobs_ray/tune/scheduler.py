@@ -59,6 +59,8 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
             for trial in list(tune_controller.get_live_trials()):
                 if stragglers.overdue(searcher.session, trial.trial_id):
                     logger.warning("trial %s is ended: no report for %g s", trial, searcher.settings.trial_timeout_s)
+                    # no end of its own, so its last value is no final one
+                    searcher.session.core.amend(trial.trial_id, silent=True)
                     tune_controller.stop_trial(trial)
         # Ray's version walks all trials at every step: at 5,000 of them that is most of the loop's time
         pending = sum(trial.status == Trial.PENDING for trial in tune_controller.get_live_trials())

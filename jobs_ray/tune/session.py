@@ -58,7 +58,7 @@ class Session:
         self._stopped: set[str] = set()  # told to stop, and not ended yet
         self._latest: tuple[tuple[Any, ...], Decision] | None = None  # the report recorded last, and its answer
         self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark_of`
-        # node and process of each live trial's last report; None: of a driver that is gone
+        # node and process of its last report; None: of a driver that is gone
         self._workers: dict[str, tuple[Any, Any] | None] = {}
         # ended trials that Ray's older snapshot trains again, and the mark of the last report, which was charged
         self.anyway: dict[str, tuple[Any, ...] | None] = {}
@@ -115,10 +115,10 @@ class Session:
             self.pulse.start(trial_id)
 
     def forget(self, trial_id: str) -> None:
-        """Undoes a hand-out that Ray does not know of."""
+        """Undoes a hand-out that Ray does not know of; what is being computed in the background is stale then."""
         self.core.forget(trial_id)
         self.live.discard(trial_id)
-        self.handed_out += 1  # what is being computed in the background is not for this state
+        self.handed_out += 1
 
     def record(self, trial_id: str, result: Mapping[str, Any]) -> Decision:
         """Records one report, whoever brings it, any number of times; STOP: the trial has trained enough."""
@@ -172,9 +172,10 @@ class Session:
         Ray does not tell. But a function that returns has had its last report passed on as one to go on from, while
         the report at which a scheduler or a stopper ends a trial never is. A class that ends itself looks cut.
         """
-        if scheduled:
+        given_up = trial_id in self.core.trials and self.core.trials[trial_id].silent
+        if scheduled and not given_up:
             return None if trial_id in self._stopped else True
-        if not result or not result.get("done") or self._went_on.get(trial_id) is None:
+        if given_up or not result or not result.get("done") or self._went_on.get(trial_id) is None:
             return False
         return bool(self._went_on[trial_id] == result.get(self.settings.time_attr))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import tune
+from ray.tune import TuneError
 
 from jobs_ray.lm import Model, PruneCheckpoints, Session, Task, TaskError, load, run, run_config
+from jobs_ray.lm.actor import actor_trainable
 from jobs_ray.lm.resume import RUN_FILE, can_go_on
 
 
@@ -71,6 +74,80 @@ def test_a_short_run_keeps_its_checkpoint_while_it_may_be_promoted(tmp_path: Pat
     assert left() == {"s4", "s5", "p"}
     prune.on_experiment_end(trials)
     assert left() == {"p"}
+
+
+def test_a_restarted_full_run_keeps_its_best_until_it_is_beaten(make_task: Callable[..., Task], tmp_path: Path) -> None:
+    actor = actor_trainable(make_task(keep_optimizer=True, eval_every=3), {"CPU": 1.0})({"lr": 1e-6})
+    first = actor.train()
+    actor.save(str(tmp_path / "tune"))
+    kept = json.loads((tmp_path / "tune" / RUN_FILE).read_text())
+    assert kept["metrics"]["eval_loss"] == first["eval_loss"]
+    better = {**kept, "metrics": {**kept["metrics"], "eval_loss": 0.0}}  # as if it had been best by far
+    (tmp_path / "tune" / RUN_FILE).write_text(json.dumps(better))
+    actor.stop()
+    again = actor_trainable(make_task(keep_optimizer=True, eval_every=3), {"CPU": 1.0})({"lr": 1e-6})
+    again.restore(str(tmp_path / "tune"))
+    results = []
+    while not results or not results[-1]["done"]:
+        results.append(again.train())
+        assert not results[-1]["should_checkpoint"]
+    assert results[0]["step"] > first["step"]
+    again.save(str(tmp_path / "last"))
+    assert json.loads((tmp_path / "last" / RUN_FILE).read_text())["step"] == kept["step"]
+    again.stop()
+
+
+def test_promoted_runs_take_no_place_among_those_that_wait(tmp_path: Path) -> None:
+    prune = PruneCheckpoints(12, keep=2)
+    trials: list[Any] = []
+    for i, loss in enumerate([1.0, 1.1, 2.0, 2.1]):
+        trials.append(Trial(tmp_path, f"s{i}", {"max_steps": 3}, loss))
+        if i < 2:  # the best two are promoted, which deletes their checkpoints; Ray's trials still name them
+            trials.append(Trial(tmp_path, f"p{i}", {"max_steps": 12, "resume_from": str(tmp_path / f"s{i}")}, 0.5))
+        prune.on_trial_complete(i, trials, trials[-1])
+    assert {p.name for p in tmp_path.iterdir()} == {"s2", "s3", "p0", "p1"}
+
+
+class Saves(tune.Trainable):
+    """Every report comes with a checkpoint of ours."""
+
+    def step(self) -> dict[str, Any]:
+        return {"eval_loss": 1.0, "done": self.iteration + 1 >= self.config["max_steps"]}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, RUN_FILE).write_text("{}")
+
+
+class Fails(tune.Callback):
+    """Ends the experiment from inside Ray's loop, while the long run trains."""
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
+        if trial.config["max_steps"] == 12 and result["training_iteration"] == 5:
+            raise RuntimeError("interrupted")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # Ray's files
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_an_interrupted_experiment_keeps_what_its_restore_goes_on_from(
+    cluster: Any, tmp_path: Path, interrupted: bool
+) -> None:
+    prune = PruneCheckpoints(12)
+    tuner = tune.Tuner(
+        Saves,
+        param_space={"max_steps": tune.grid_search([3, 12])},
+        tune_config=tune.TuneConfig(max_concurrent_trials=1),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path), name="x", verbose=0, callbacks=[prune, *([Fails()] if interrupted else [])],
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+        ),
+    )  # fmt: skip
+    if interrupted:
+        with pytest.raises(TuneError, match="interrupted"):
+            tuner.fit()
+    else:
+        tuner.fit()
+    kept = {json.loads((f.parent.parent / "params.json").read_text())["max_steps"] for f in tmp_path.rglob(RUN_FILE)}
+    assert kept == ({3, 12} if interrupted else {12})
 
 
 def test_run_config_for_a_search(make_task: Callable[..., Task]) -> None:

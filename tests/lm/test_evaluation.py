@@ -18,6 +18,26 @@ from jobs_ray.lm.model import load_tokenizer
 from jobs_ray.lm.packing import pack
 from jobs_ray.lm.tokens import IGNORE
 
+QUESTION = metrics.Question("?", "x")
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "counts"),
+    [
+        ("Paris.\nQuestion: and then", "Paris", True),  # it may go on after a one-line answer
+        ("Paris, and then", "Paris", False),
+        ("2 + 2 = 4\n#### 4", "4", True),
+        ("2 + 2 = 4\n#### 4", "so\n#### 4", True),
+        ("#### 5", "so\n#### 4", False),
+        ("def f():\n    return 1", "def f():\n    return 1", True),
+        ("def f():\n    return 2", "def f():\n    return 1", False),
+        ("def f():", "def f():\n    return 1", False),
+    ],
+)
+def test_an_answer_is_right_as_its_row_has_it(said: str, right: str, counts: bool) -> None:
+    assert metrics._matches(said, replace(QUESTION, accepted=(right,))) is counts
+
+
 WORDS = ["cat", "dog", "bird", "fox", "wolf", "mouse"]
 SUBJECTS = [
     {"question": f"Who {verb} {i}?", "choices": WORDS[: 2 + i % 3], "answer": i % 2, "subject": verb}

@@ -130,6 +130,29 @@ def test_max_epochs_bounds_the_mixture(rows: dict[str, PackedRows], make_task: C
         weight_bounds(rows, 100_000, 32, max_epochs=1.0)
 
 
+def test_max_epochs_with_examples_as_the_unit(rows: dict[str, PackedRows]) -> None:
+    pair = {name: rows[name] for name in ("uneven", "other")}
+    each = {name: packed.info.tokens / packed.info.examples for name, packed in pair.items()}
+    assert max(each.values()) > 1.15 * min(each.values())
+    most = 1.2 * 2000 * 32 / sum(packed.info.tokens for packed in pair.values())  # both bounds below 1
+    bounds = weight_bounds(pair, 2000, 32, max_epochs=most, unit="examples")
+    assert max(bounds.values()) < 1.0
+    for name, bound in bounds.items():
+        weights = {n: bound if n == name else 1.0 - bound for n in pair}
+        share = bound * each[name] / sum(weights[n] * each[n] for n in pair)
+        assert share * 2000 * 32 / pair[name].info.tokens == pytest.approx(most)  # neither more nor less than asked
+
+
+def test_examples_too_unlike_for_any_bounds_are_refused(rows: dict[str, PackedRows]) -> None:
+    with pytest.raises(TaskError, match="unit='tokens'"):
+        weight_bounds(rows, 300, 32, max_epochs=weight_limit(rows, 300), unit="examples")
+
+
+def weight_limit(rows: dict[str, PackedRows], positions: int) -> float:
+    """So many epochs that all tokens together are only just enough."""
+    return 1.01 * positions * 32 / sum(packed.info.tokens for packed in rows.values())
+
+
 def test_param_space(make_task: Callable[..., Task], base_dir: Path) -> None:
     from ray import tune
 

@@ -171,6 +171,25 @@ def test_a_turn_without_words_is_not_learned_as_the_word_none(tokenizer_dir: Pat
     assert formatting.chat_segments(spoken, tokenizer)[1] == ("dog</s>", True)
 
 
+def test_another_tools_arguments_are_not_learned_as_null(tokenizer_dir: Path) -> None:
+    """Arrow gives every dict of a column the keys of all."""
+    tokenizer = load_tokenizer(Model(config={"model_type": "llama"}, tokenizer=str(tokenizer_dir)))
+    tokenizer.chat_template = KNOWS.replace(".function.name }}", ".function | tojson }}")
+    call = {"name": "weather", "arguments": {"city": "Paris", "symbol": None}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [{"function": call}]}
+    asked = [{"role": "user", "content": "cat"}]
+    for segments in (
+        formatting.chat_segments([*asked, answer], tokenizer),
+        formatting.segments_of(
+            {"p": asked, "c": [answer]}, "conversational", column="", prompt="p", completion="c", tokenizer=tokenizer
+        ),
+    ):
+        written, learned = segments[-1]
+        assert learned
+        assert "Paris" in written
+        assert "symbol" not in written
+
+
 def test_a_column_that_is_no_text_is_refused(tokenizer_dir: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(Model(config={"model_type": "llama"}, tokenizer=str(tokenizer_dir)))
     with pytest.raises(DataError, match="not in the format 'text'"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,24 @@ def test_a_function_as_format(tokenizer: Any, make_task: Callable[..., Task], tm
     assert fingerprint(by["q"]) != fingerprint(by["a"])
     assert fingerprint(Domain(rows, format=made(1))) == fingerprint(Domain(rows, format=made(1)))
     assert fingerprint(Domain(rows, format=made(1))) != fingerprint(Domain(rows, format=made(2)))
+
+
+def test_a_function_as_format_has_the_same_key_in_every_process() -> None:
+    """Of a set, each process has an order of its own."""
+    script = (
+        "from jobs_ray.lm.formatting import function_key\n"
+        "print(function_key(lambda row: row['text'] if row['source'] in {'web', 'books', 'code', 'wiki'} else ''))\n"
+        "print(function_key(lambda row: row['text'] if row['source'] in {'web', 'books', 'code', 'news'} else ''))"
+    )
+    keys = {
+        subprocess.run(
+            [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(keys) == 1
+    assert len(set(keys.pop().split())) == 2
 
 
 def made(times: int) -> Callable[[Any], str]:

@@ -27,7 +27,7 @@ import ray
 from ray import tune
 
 from jobs_ray import JoBSScheduler, JoBSSearcher, ScalingLawPredictor, cli, mixture, recommend
-from jobs_ray.report import export, sensitivity
+from jobs_ray.report import export, foreign, sensitivity
 from jobs_ray.report.answer import answer
 from jobs_ray.report.collect import collect
 from jobs_ray.report.experiment import Report
@@ -368,6 +368,36 @@ def test_sensitivity_finds_what_the_value_depends_on(report: Report) -> None:
     assert found is not None
     assert (found.domain, found.parameter) == ("code", "lr")
     assert found.best[0] < found.best[-1]  # more code, larger rate
+
+
+def test_from_a_vertex_the_other_domains_share_alike(report: Report) -> None:
+    space = report.space
+    assert space is not None
+    mixture = next(block for block in space.blocks if block.name == "mixture")
+    other = next(block for block in space.blocks if block.name == "lr")
+    x = space.sample(1, np.random.default_rng(0))[0]
+    number = list(mixture.parameter.names).index("code")
+    x[mixture.columns] = np.eye(3)[number]
+    seen: list[Any] = []
+
+    def surface(X: Any) -> Any:
+        seen.append(X)
+        return X[:, other.columns.start]
+
+    centre = dataclasses.replace(report.trials[0], x=tuple(x))
+    found = sensitivity._over(report, surface, centre, mixture, number, "code", other)
+    assert found is not None
+    weights = seen[0][:, mixture.columns]
+    assert np.unique(weights[:, number]) == pytest.approx(found.weights)
+    rest = np.delete(weights, number, axis=1)
+    assert rest == pytest.approx(np.repeat((1.0 - weights[:, [number]]) / 2.0, 2, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"), [("val_ppl", "min"), ("bpb", "min"), ("cross_entropy", "min"), ("f1", "max")]
+)
+def test_the_mode_of_another_searchers_metric(metric: str, mode: str) -> None:
+    assert foreign._mode_of(metric) == mode
 
 
 def test_files_for_other_programs(searched: Experiment, report: Report, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from jobs_ray.models.decay import at_common_time
 from jobs_ray.models.prediction import LastValuePredictor
 from jobs_ray.models.predictor import MIN_FULL
 from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
-from jobs_ray.space import Categorical, Mixture, Real, SpaceError
+from jobs_ray.space import Categorical, Integer, Mixture, Real, SpaceError
 from jobs_ray.trials import StateError, TrialStatus
 from jobs_ray.trials.state import dump, load
 
@@ -242,6 +243,41 @@ def test_without_a_length_it_is_learned_from_the_first_run() -> None:
     assert optimizer.budget_spent == pytest.approx(1.0)
 
 
+def test_without_a_length_one_trial_that_ends_early_makes_no_other_short() -> None:
+    optimizer = make(max_t=None, budget=6.0)
+    configs = {name: ask(optimizer, name).config for name in "abcd"}
+    assert train(optimizer, "a", configs["a"], end=4.0) == 4.0
+    for name in "bcd":
+        assert train(optimizer, name, configs[name]) == MAX_T
+    assert optimizer.max_t == MAX_T
+    assert all(optimizer.trials[name].completed for name in "bcd")
+
+
+def test_an_observation_of_one_value_says_nothing_of_how_long_runs_are() -> None:
+    optimizer = make(max_t=None, budget=6.0)
+    optimizer.add_observation(GOOD, [(1.0, 0.7)], complete=True)
+    assert optimizer.max_t is None
+    assert train(optimizer, "a", ask(optimizer, "a").config) == MAX_T
+    assert optimizer.max_t == MAX_T
+
+
+@pytest.mark.parametrize("max_t", [None, MAX_T])
+def test_a_full_run_that_was_given_up_is_no_final_value(max_t: float | None) -> None:
+    """It hung at three quarters of a run; ended by itself there, its last value would be its final one."""
+    optimizer = make(max_t=max_t, budget=6.0)
+    suggestions = {name: ask(optimizer, name, full=True) for name in "ab"}
+    for t in range(1, 10):
+        optimizer.report("a", t, loss(suggestions["a"].config, t))
+    optimizer.amend("a", silent=True)
+    optimizer.tell("a", own_end=False)
+    assert optimizer.trials["a"].final is None
+    train(optimizer, "b", suggestions["b"].config)
+    assert optimizer.trials["a"].status is TrialStatus.STOPPED
+    best = optimizer.recommendation()
+    assert best is not None
+    assert best.trial_id == "b"
+
+
 def test_without_a_length_and_short_runs_wanted_longer_than_it_turns_out() -> None:
     optimizer = make(max_t=None, budget=5.0, short_t=20.0, resume=True)
     for i in range(30):
@@ -288,6 +324,44 @@ def test_one_step_is_the_whole_run() -> None:
     assert len(suggestions) == 6
     assert optimizer.budget_spent == pytest.approx(6.0)
     assert optimizer.summary()["plan"] is not None
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_trainable_that_reports_only_at_its_end_is_searched_all_the_same(workers: int) -> None:
+    optimizer = make(budget=20.0)
+    asked: list[str] = []
+    flying: list[str] = []
+    while True:
+        answer = optimizer.ask(f"t{len(asked)}")
+        if isinstance(answer, Suggestion):
+            asked.append(f"t{len(asked)}")
+            flying.append(asked[-1])
+            if len(flying) < workers:
+                continue
+        if not flying:
+            break
+        name = flying.pop(0)
+        optimizer.report(name, MAX_T, loss(optimizer.trials[name].config, MAX_T))
+        optimizer.tell(name)
+    assert len(asked) == 20
+    assert sum(t.phase is Phase.SEARCH for t in optimizer.trials.values()) >= 12
+
+
+def test_in_a_small_space_no_configuration_is_confirmed_twice_while_others_wait() -> None:
+    space = {"a": Integer(0, 3), "b": Integer(0, 2), "c": Categorical(["x", "y"])}
+    optimizer = make(space=space, budget=10.0)
+
+    def curve(config: Mapping[str, Any], t: float) -> float:
+        return float(1.0 + (config["a"] - 1) ** 2 + config["b"] + (config["c"] == "y") + 1.0 / t)
+
+    suggestions = search(optimizer, curve=curve)
+    full = [t.x for t in optimizer.trials.values() if t.completed]
+    assert len(full) == len(set(full)) >= 3
+    first = [repr(s.config) for s in suggestions[:8]]
+    assert len(set(first)) == 8  # LEARN's short runs
+    best = optimizer.recommendation()
+    assert best is not None
+    assert best.config == {"a": 1, "b": 0, "c": "x"}
 
 
 # -- the ledger -------------------------------------------------------------------------------------------------------
@@ -475,6 +549,14 @@ def test_points_to_evaluate_come_first_and_unchanged() -> None:
     assert ask(optimizer, "a").config == rounded
     assert ask(optimizer, "b").config == BAD
     assert ask(optimizer, "c").config not in (rounded, BAD)
+
+
+def test_points_in_numpys_scalars_reach_the_caller_as_pythons_and_can_be_saved() -> None:
+    point = {**GOOD, "lr": np.float64(1e-3), "lora": {"r": np.int64(8), "mlp": True}}
+    optimizer = make(points_to_evaluate=[point])
+    config = ask(optimizer, "a").config
+    assert json.loads(json.dumps(optimizer.state_dict()))
+    assert [type(v) for v in (config["lr"], config["lora"]["r"])] == [float, int]
 
 
 def test_a_point_that_was_forgotten_is_asked_for_again() -> None:

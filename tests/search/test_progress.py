@@ -15,7 +15,8 @@ from jobs_ray import Suggestion
         ("auto", 10.0, 30.0),
         ("auto", 30.0, 30.0),
         ("auto", 40.0, 40.0),
-        ("auto", 400.0, 25.0),  # a report beyond the end of a run tells nothing
+        ("auto", 200.0, 200.0),  # nothing can be stopped before a run's end
+        ("auto", 400.0, 200.0),
         (25.0, 10.0, 25.0),  # one that was given is kept between two reports
     ],
 )

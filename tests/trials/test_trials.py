@@ -187,7 +187,9 @@ def test_a_table_adds_up_what_the_ledger_walks() -> None:
     table = TrialTable()
     assert (table.spent(4.0), table.spent(None), table.longest, list(table.newest())) == (0.0, 0.0, None, [])
     first, second = (Trial(name, {}, (), Phase.SEARCH, None) for name in "ab")
-    given = Trial("g", {}, (), Phase.LEARN, None, TrialStatus.COMPLETED, LearningCurve((9.0,), (1.0,)), charged=False)
+    given = Trial(
+        "g", {}, (), Phase.LEARN, None, TrialStatus.COMPLETED, LearningCurve((8.0, 9.0), (1.0, 1.0)), charged=False
+    )
     for trial in (first, second, given):
         table.put(trial)
     for trial in (first.report(1.0, 0.5), first.report(1.0, 0.5).report(3.0, 0.7)):

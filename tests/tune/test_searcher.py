@@ -19,7 +19,7 @@ from ray.tune.search import ConcurrencyLimiter, Repeater
 from tune_spaces import nested_space
 
 from jobs_ray import Decision, JoBSScheduler, JoBSSearcher, StateError, mixture
-from jobs_ray.space import SearchSpace, SpaceError
+from jobs_ray.space import Categorical, Real, SearchSpace, SpaceError
 from jobs_ray.trials import records
 from jobs_ray.trials.records import trial_to_json
 from jobs_ray.tune import session_state
@@ -336,6 +336,29 @@ def test_numpy_settings_are_numbers() -> None:
     search = searcher(max_t=np.int64(10), budget=np.float32(5.0), seed=np.int64(3))
     run(search, 2)
     json.loads(session_state.to_text(search.session))
+
+
+def test_points_in_numpys_scalars_are_taken_and_saved(tmp_path: Path) -> None:
+    space = {
+        "lr": tune.loguniform(1e-4, 1e-1), "n": tune.randint(0, 9), "q": tune.quniform(0.0, 1.0, 0.25),
+        "k": tune.choice([1, 2, 4]), "flag": tune.choice([False, True]),
+    }  # fmt: skip
+    point = {"lr": np.float32(0.01), "n": np.int64(3), "q": np.float32(0.5), "k": np.int64(2), "flag": np.bool_(True)}
+    search = searcher(space=space, points_to_evaluate=[point])
+    config = search.suggest("a")
+    assert config == {"lr": pytest.approx(0.01), "n": 3, "q": 0.5, "k": 2, "flag": True}
+    assert not any(isinstance(value, np.generic) for value in config.values())
+    search.save(str(tmp_path / "state"))
+
+
+def test_a_parameter_that_does_not_exist_is_not_suggested() -> None:
+    space = {"opt": Categorical(["adam", "sgd"]), "momentum": Real(0.0, 1.0, when={"opt": "sgd"})}
+    search = searcher(space=space, points_to_evaluate=[{"opt": "adam"}, {"opt": "sgd", "momentum": 0.5}])
+    assert [search.suggest(name) for name in "ab"] == [{"opt": "adam"}, {"opt": "sgd", "momentum": 0.5}]
+    for i in range(8):
+        config = search.suggest(f"t{i}")
+        assert isinstance(config, dict)
+        assert ("momentum" in config) == (config["opt"] == "sgd")
 
 
 def test_partial_points_are_completed_and_weights_normalised(tmp_path: Path) -> None:
