@@ -60,6 +60,7 @@ def search(
     curve: Curve = loss,
     prefix: str = "t",
     end: float = MAX_T,
+    every: float = 1.0,
 ) -> list[Suggestion]:
     """Run to FINISHED with `workers` trials in flight, at most `most` asks; the suggestions in order."""
     asked: list[Suggestion] = []
@@ -75,7 +76,7 @@ def search(
             return asked
         trial_id, suggestion = flying.pop(0)
         start = optimizer.trials[trial_id].start
-        train(optimizer, trial_id, suggestion.config, curve, start=start, end=end)
+        train(optimizer, trial_id, suggestion.config, curve, start=start, end=end, every=every)
 
 
 def as_json(data: Any) -> Any:

@@ -122,9 +122,8 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
         from jobs_ray.lm.resume import can_go_on
 
         if can_go_on(Path(checkpoint)):
-            self._restore = self._scratch / "restored"
-            for folder in (self._restore, self._scratch / "kept"):  # until a better one comes
-                shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+            self._restore = self._scratch / "kept"  # read before the first report, and kept until a better one comes
+            shutil.copytree(checkpoint, self._restore, dirs_exist_ok=True)
 
     def cleanup(self) -> None:
         self._end_run()
@@ -158,7 +157,7 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
             self._steps = None
             give_back_memory()
         self._restore = None
-        for name in ("kept", "run", "restored"):
+        for name in ("kept", "run"):
             shutil.rmtree(self._scratch / name, ignore_errors=True)
 
 

@@ -28,13 +28,11 @@ def chat_segments(messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: 
     Raises DataError for turns that cannot be written as text, and for templates that rewrite earlier turns.
     """
     turns, tools = list(map(_as_written, messages)), _as_written(tools)
-    return _segments(turns, tokenizer, tools) if any(m["role"] == "assistant" for m in turns) else []
-
-
-def _segments(messages: list[Any], tokenizer: Any, tools: Any) -> Segments:
+    if not any(m["role"] == "assistant" for m in turns):
+        return []
     if not has_template(tokenizer):
         plain: Segments = []
-        for m in messages:
+        for m in turns:
             if not isinstance(m.get("content"), str):
                 raise DataError(
                     f"a turn of {m['role']!r} has no text but {sorted(set(m) - {'role'})}: only a chat template can "
@@ -44,11 +42,11 @@ def _segments(messages: list[Any], tokenizer: Any, tools: Any) -> Segments:
             plain += [(f"{m['role']}:", False), (f" {m['content']}\n", spoken)]
         return plain
     segments = (
-        _marked(messages, tokenizer, tools)
+        _marked(turns, tokenizer, tools)
         if _marks_generation(tokenizer)
-        else _by_turns(messages, _writer(tokenizer, tools))
+        else _by_turns(turns, _writer(tokenizer, tools))
     )
-    for m in messages:
+    for m in turns:
         if m["role"] == "assistant":
             _check_calls(m, "".join(text for text, _ in segments))
     return segments

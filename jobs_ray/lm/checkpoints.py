@@ -81,10 +81,11 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
         if source:
             self._delete(source)
         in_use = {_path(t.config.get(self._resume_key)) for t in trials if not t.is_finished()}
+        gone = in_use | self._deleted
         waiting = [
             t for t in trials
             if self._is_short(t) and t.is_finished() and t.checkpoint is not None
-            and _path(t.checkpoint) not in in_use | self._deleted
+            and _path(t.checkpoint) not in gone
         ]  # fmt: skip
         for late in sorted(waiting, key=self._rank)[self._keep :]:
             self._delete_of(late)

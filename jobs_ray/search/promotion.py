@@ -19,7 +19,7 @@ def promotable(trials: Collection[Trial]) -> list[Trial]:
     nor is, in a small finite space, a configuration whose final value is known or awaited.
     """
     taken = {t.promotes for t in trials if t.promotes}
-    known = {t.x for t in trials if t.final is not None or (t.running and t.promotes)}
+    known = {t.x for t in trials if _known(t)}
     # the status first: this is asked of all trials at many results, and most others are full runs
     ended = (t for t in trials if t.status is TrialStatus.STOPPED and _ended_well(t))
     return [t for t in ended if t.trial_id not in taken and t.x not in known]
@@ -27,7 +27,14 @@ def promotable(trials: Collection[Trial]) -> list[Trial]:
 
 def is_promotable(trial: Trial, trials: Collection[Trial]) -> bool:
     """Whether `trial` is one of them."""
-    return _ended_well(trial) and all(t.promotes != trial.trial_id for t in trials)
+    return _ended_well(trial) and not any(
+        t.promotes == trial.trial_id or (t.x == trial.x and _known(t)) for t in trials
+    )
+
+
+def _known(trial: Trial) -> bool:
+    """Whether its final value is known or awaited."""
+    return trial.final is not None or (trial.running and bool(trial.promotes))
 
 
 def _ended_well(trial: Trial) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs_ray.space.base import naming
+from jobs_ray.space.base import as_python, naming
 from jobs_ray.space.parameters import Array, Categorical, Integer, Mixture, Parameter, Real, SpaceError
 from jobs_ray.space.sampling import dirichlet, sobol
 from jobs_ray.space.template import build, first_duplicate, get, is_parameter, leaves, parents
@@ -171,7 +171,7 @@ class SearchSpace:
 def _plain(parameter: Parameter, x: Array, value: Any) -> Any:
     if isinstance(parameter, Mixture):
         return parameter.decode(x)
-    return value.item() if isinstance(value, np.generic) else value
+    return as_python(value)
 
 
 def _parents_first(blocks: tuple[Block, ...]) -> list[int]:

@@ -13,10 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from jobs_ray.space import Categorical, Mixture, Parameter, SpaceError
-from jobs_ray.space.base import is_number, naming
+from jobs_ray.space.base import as_python, is_number, naming
 from jobs_ray.tune.weights import Weights
 
 Named: TypeAlias = Iterator[tuple[str, Parameter]]
@@ -63,7 +61,7 @@ class Leaf:
         return float(min(max(float(f"{value * self.step:.12g}"), self.low), self.high))
 
     def to_core(self, value: Any, path: str, lenient: bool = False) -> dict[str, Any]:
-        value = value.item() if isinstance(value, np.generic) else value
+        value = as_python(value)
         if self.step is not None:
             value = _grid_index(value, self.step, path)
         if lenient and isinstance(self.parameter, Mixture):

@@ -58,7 +58,7 @@ class Session:
         self._stopped: set[str] = set()  # told to stop, and not ended yet
         self._latest: tuple[tuple[Any, ...], Decision] | None = None  # the report recorded last, and its answer
         self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark_of`
-        # node and process of its last report; None: of a driver that is gone
+        # node and process of each live trial's last report; None: of a driver that is gone
         self._workers: dict[str, tuple[Any, Any] | None] = {}
         # ended trials that Ray's older snapshot trains again, and the mark of the last report, which was charged
         self.anyway: dict[str, tuple[Any, ...] | None] = {}

@@ -144,13 +144,9 @@ def test_max_epochs_with_examples_as_the_unit(rows: dict[str, PackedRows]) -> No
 
 
 def test_examples_too_unlike_for_any_bounds_are_refused(rows: dict[str, PackedRows]) -> None:
+    least = 300 * 32 / sum(packed.info.tokens for packed in rows.values())  # all tokens together just do
     with pytest.raises(TaskError, match="unit='tokens'"):
-        weight_bounds(rows, 300, 32, max_epochs=weight_limit(rows, 300), unit="examples")
-
-
-def weight_limit(rows: dict[str, PackedRows], positions: int) -> float:
-    """So many epochs that all tokens together are only just enough."""
-    return 1.01 * positions * 32 / sum(packed.info.tokens for packed in rows.values())
+        weight_bounds(rows, 300, 32, max_epochs=1.01 * least, unit="examples")
 
 
 def test_param_space(make_task: Callable[..., Task], base_dir: Path) -> None:

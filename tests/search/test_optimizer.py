@@ -329,20 +329,7 @@ def test_one_step_is_the_whole_run() -> None:
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_trainable_that_reports_only_at_its_end_is_searched_all_the_same(workers: int) -> None:
     optimizer = make(budget=20.0)
-    asked: list[str] = []
-    flying: list[str] = []
-    while True:
-        answer = optimizer.ask(f"t{len(asked)}")
-        if isinstance(answer, Suggestion):
-            asked.append(f"t{len(asked)}")
-            flying.append(asked[-1])
-            if len(flying) < workers:
-                continue
-        if not flying:
-            break
-        name = flying.pop(0)
-        optimizer.report(name, MAX_T, loss(optimizer.trials[name].config, MAX_T))
-        optimizer.tell(name)
+    asked = search(optimizer, workers=workers, every=MAX_T)
     assert len(asked) == 20
     assert sum(t.phase is Phase.SEARCH for t in optimizer.trials.values()) >= 12
 
