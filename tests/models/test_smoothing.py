@@ -69,6 +69,17 @@ def test_a_few_reports_or_runs_say_nothing_of_the_noise() -> None:
     assert not fit_smoothing([curve(c.value[:2]) for c in noisy])
 
 
+@pytest.mark.parametrize("irregular", [0, 1, 2])
+def test_one_irregular_run_is_no_noise_of_the_others(irregular: int) -> None:
+    """Of three full runs one trains its first step twice. Finals of .073, .071, .1625 became .0945, .0603, .1518."""
+    finals = (0.0016, 0.0085, 0.1)
+    curves = [
+        curve([-(final + 0.5 / max(t - (i == irregular), 1.0)) for t in range(1, 9)]) for i, final in enumerate(finals)
+    ]
+    assert not fit_smoothing(curves)
+    assert not fit_smoothing([*curves, curve([-0.9, -0.65, -0.55])])
+
+
 def test_what_all_runs_have_in_common_is_not_averaged() -> None:
     """An average of a falling curve lags behind it; the drift is taken out first."""
     smoothing = Smoothing((0.2,) * 5, (0.1,) * 5, (0.0, 1.0, 3.0, 4.0, 4.5))
