@@ -11,7 +11,6 @@ Tune on some instances, report on others. `--report` only prints the tables of w
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 import traceback
@@ -32,7 +31,7 @@ from benchmarks.simulate import simulate
 
 QUICK = {
     "families": ["mixing_law3", "mixing_law12", "corner", "accuracy", "diverging", "non_additive", "dims40"],
-    "instances": range(1), "seeds": range(2), "budgets": [5.0, 10.0],
+    "instances": range(2), "seeds": range(1), "budgets": [5.0, 10.0],
     "methods": "jobs,random,asha,halving,gp-ei",
 }  # fmt: skip
 FULL = {
@@ -115,7 +114,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--data", help="folder of the public runs (regmix); default $JOBS_RAY_DATA or ../shared/data")
     parser.add_argument("--out", type=Path, required=True, help="folder of results.jsonl and summary.csv")
-    parser.add_argument("--quick", action="store_true", help="seven families, one instance, two seeds, budgets 5 10")
+    parser.add_argument("--quick", action="store_true", help="seven families, two instances, one seed, budgets 5 10")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--plots", action="store_true", help="also write DIR/plots.html (needs plotly)")
     args = parser.parse_args(argv)
@@ -140,8 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{len(wanted)} runs, {len(todo)} to do", flush=True)
     began = time.perf_counter()
     for count, record in enumerate(run_all(todo, args), 1):
-        with path.open("a") as file:  # opened for each line: another Python may be writing into the same file
-            file.write(json.dumps(record) + "\n")
+        results.append(path, record)
         if "error" in record:
             print(f"{record['method']} on {record['family']}-{record['instance']}:\n{record['error']}", flush=True)
         if count % 50 == 0 or count == len(todo):

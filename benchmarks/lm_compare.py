@@ -107,8 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             except Exception:  # the others go on; this one is tried again next time
                 print(f"{method}, seed {seed}:\n{traceback.format_exc(limit=-3)}", flush=True)
                 continue
-            with path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            results.append(path, record)
             print(f"{method}, seed {seed}: {record['test_loss']:.4f}, {record['search_s']:.0f} s", flush=True)
     print(table(read(path, args.size, args.budget)))
 

@@ -87,6 +87,7 @@ METHODS: dict[str, Build] = {
     "botorch-ei": library("rivals_botorch", "BotorchEI"),
     "botorch-ei-seq": library("rivals_botorch", "BotorchEI"),
     "optuna-tpe-hb": library("rivals_optuna", "OptunaTPE"),
+    "optuna-tpe-sh": library("rivals_optuna", "OptunaTPEHalving"),
     "optuna-gp": library("rivals_optuna", "OptunaGP"),
     "jobs-under-asha": library("rivals_scheduled", "JoBSUnderASHA"),
     "optuna-under-asha": library("rivals_scheduled", "OptunaUnderASHA"),

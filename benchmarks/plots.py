@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data import Array
-from benchmarks.ranking import Records, by_family, order, rank
+from benchmarks.ranking import Records, by_family, order, rank, shared
 
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf")
 
 
 def write_plots(records: Records, path: Path) -> None:
-    """Needs plotly; the page loads nothing from elsewhere."""
+    """Of the runs that every method has. Needs plotly; the page loads nothing from elsewhere."""
+    records = shared(records)
     figures = [regret_by_budget(records), anytime(records)]
     if (diagram := ranks(records)) is not None:
         figures.insert(1, diagram)
@@ -57,7 +58,7 @@ def ranks(records: Records) -> Any:
     from plotly.graph_objects import Figure, Scatter
 
     methods = order(records, "method")
-    placed = rank(records, methods)
+    placed = rank(records)
     if placed is None:
         return None
     ordered = sorted(placed.ranks.items(), key=lambda item: item[1])
@@ -72,7 +73,7 @@ def ranks(records: Records) -> Any:
         x=[first, first + placed.critical], y=[1, 1], mode="lines+text", text=["", f"CD {placed.critical:.2f}"],
         textposition="middle right", line={"width": 4, "color": "black"}, showlegend=False,
     ))  # fmt: skip
-    title = f"Average rank over {placed.blocks} (instance, budget), Friedman p = {placed.p:.2g}; left is better"
+    title = f"Average rank over {placed.blocks} instances, Friedman p = {placed.p:.2g}; left is better"
     figure.update_layout(title=title, yaxis={"visible": False}, xaxis_title="average rank")
     return figure
 

@@ -1,6 +1,9 @@
 """Tables of `compare`: regret by family and budget, ratio to the best rival, ranks and how far apart they must be.
 
-block   one (family, instance) at one budget: the unit that methods are ranked on, its seeds averaged
+block   one (family, instance): the independent unit. Its seeds, and for ranks its budgets, are averaged; standard
+        errors are over blocks, those of a difference over its value in each block.
+
+All but `report`, `shared` and `write_csv` take records whose runs every method has (`shared`).
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-from benchmarks.data import Array
+from benchmarks.methods import RIVALS
 
 Records = Sequence[dict[str, Any]]
+Means = dict[tuple[str, str], dict[int, float]]
+"""(family, method) -> instance -> regret, the mean over seeds."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean regret, its standard error over the runs (NaN for one), and their number."""
+    """Mean, its standard error (NaN for one value), and the number of values."""
 
     mean: float
     error: float
@@ -39,31 +44,39 @@ def order(records: Records, name: str) -> list[Any]:
     return list(dict.fromkeys(r[name] for r in records))
 
 
-def by_family(records: Records, budget: float) -> dict[tuple[str, str], Cell]:
-    """(family, method) -> Cell over instances x seeds."""
-    groups: dict[tuple[str, str], list[float]] = defaultdict(list)
+def run_of(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What methods are compared on."""
+    return record["family"], record["instance"], record["budget"], record["seed"]
+
+
+def shared(records: Records) -> list[dict[str, Any]]:
+    """The records of the runs that every method has: other means would be of unequal problems."""
+    have: dict[tuple[Any, ...], set[str]] = defaultdict(set)
     for r in records:
-        if r["budget"] == budget:
-            groups[r["family"], r["method"]].append(r["regret"])
-    return {key: cell(values) for key, values in groups.items()}
+        have[run_of(r)].add(r["method"])
+    methods = set(order(records, "method"))
+    return [r for r in records if have[run_of(r)] == methods]
 
 
-def over_families(cells: dict[tuple[str, str], Cell], method: str, families: Sequence[str]) -> Cell | None:
-    """Mean of the families' means, each family counting alike; None where the method lacks one of them."""
-    own = [cells[f, method] for f in families if (f, method) in cells]
-    if len(own) < len(families):
-        return None
+def over_seeds(records: Records) -> Means:
+    """Of records of one budget."""
+    groups: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for r in records:
+        groups[r["family"], r["method"]][r["instance"]].append(r["regret"])
+    return {key: {i: float(np.mean(v)) for i, v in instances.items()} for key, instances in groups.items()}
+
+
+def by_family(records: Records, budget: float) -> dict[tuple[str, str], Cell]:
+    """(family, method) -> Cell over instances."""
+    means = over_seeds([r for r in records if r["budget"] == budget])
+    return {key: cell(list(instances.values())) for key, instances in means.items()}
+
+
+def over_families(cells: dict[tuple[str, str], Cell], method: str) -> Cell:
+    """Mean of the families' means, each family counting alike."""
+    own = [c for (_, m), c in cells.items() if m == method]
     error = np.sqrt(np.sum([c.error**2 for c in own])) / len(own)
     return Cell(float(np.mean([c.mean for c in own])), float(error), sum(c.n for c in own))
-
-
-def blocks(records: Records, methods: Sequence[str]) -> Array:
-    """blocks x methods mean regrets, of the blocks that every method has."""
-    groups: dict[tuple[Any, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for r in records:
-        groups[r["family"], r["instance"], r["budget"]][r["method"]].append(r["regret"])
-    full = [g for g in groups.values() if all(m in g for m in methods)]
-    return np.array([[np.mean(g[m]) for m in methods] for g in full]).reshape(-1, len(methods))
 
 
 @dataclass(frozen=True)
@@ -76,80 +89,83 @@ class Ranking:
     blocks: int
 
 
-def rank(records: Records, methods: Sequence[str]) -> Ranking | None:
-    """None for fewer than two methods or blocks. Two methods: p is NaN (Friedman's test needs three)."""
-    table = blocks(records, methods)
+def rank(records: Records) -> Ranking | None:
+    """None for fewer than two methods or blocks. Two methods: p is NaN (Friedman's test needs three).
+
+    A block's ranks are averaged over its budgets, which are no independent blocks: the critical difference, that of one
+    rank a block, is then on the safe side.
+    """
+    methods = order(records, "method")
+    of_block: dict[tuple[str, int], list[Any]] = defaultdict(list)
+    for budget in order(records, "budget"):
+        own = [r for r in records if r["budget"] == budget]
+        means = over_seeds(own)
+        for family, instance in dict.fromkeys((r["family"], r["instance"]) for r in own):
+            regrets = [means[family, m][instance] for m in methods]
+            of_block[family, instance].append(rankdata(np.round(regrets, 9)))
+    table = np.array([np.mean(ranks, axis=0) for ranks in of_block.values()]).reshape(-1, len(methods))
     n, k = table.shape
     if n < 2 or k < 2:
         return None
-    ranks = rankdata(np.round(table, 9), axis=1).mean(0)
     p = float("nan")
     if k > 2 and np.any(np.ptp(table, axis=1) > 0):
         p = float(friedmanchisquare(*np.round(table, 9).T)[1])
     q = float(studentized_range.ppf(0.95, k, np.inf)) / np.sqrt(2)
-    return Ranking(dict(zip(methods, ranks.tolist(), strict=True)), p, float(q * np.sqrt(k * (k + 1) / (6 * n))), n)
+    ranks = dict(zip(methods, table.mean(0).tolist(), strict=True))
+    return Ranking(ranks, p, float(q * np.sqrt(k * (k + 1) / (6 * n))), n)
 
 
 def report(records: Records) -> str:
     """Everything as text."""
-    families = order(records, "family")
-    methods = order(records, "method")
-    out = []
-    for budget in sorted({r["budget"] for r in records}):
-        cells = by_family(records, budget)
-        out += [table(cells, families, methods, f"C = {budget:g}"), ""]
-        if placed := rank([r for r in records if r["budget"] == budget], methods):
+    kept = shared(records)
+    count, every = (len({run_of(r) for r in rs}) for rs in (kept, records))
+    out = [f"{count} runs (family, instance, budget, seed) that every method has; {every - count} left out", ""]
+    budgets = sorted({r["budget"] for r in kept})
+    for budget in budgets:
+        of_budget = [r for r in kept if r["budget"] == budget]
+        out += [table(of_budget, f"C = {budget:g}"), ""]
+        if placed := rank(of_budget):
             out += [ranking_line(placed), ""]
-    if len({r["budget"] for r in records}) > 1 and (placed := rank(records, methods)):
+    if len(budgets) > 1 and (placed := rank(kept)):
         out.append("all budgets: " + ranking_line(placed))
     return "\n".join(out)
 
 
-def table(cells: dict[tuple[str, str], Cell], families: Sequence[str], methods: Sequence[str], title: str) -> str:
-    """A row a family, a column a method; the last rows are the mean over families and ours against the best rival."""
+def table(records: Records, title: str) -> str:
+    """Of records of one budget: a row a family, a column a method, the mean over families, ours against the rivals."""
+    families, methods = order(records, "family"), order(records, "method")
+    cells = by_family(records, records[0]["budget"])
     width = max(13, *(len(m) + 1 for m in methods))
     head = f"{title:16s}" + "".join(f"{m:>{width}s}" for m in methods)
-    lines = ["mean normalised regret +- standard error over instances x seeds", head, "-" * len(head)]
-    for family in families:
-        own = {m: cells[family, m] for m in methods if (family, m) in cells}
-        best = min((c.mean for c in own.values()), default=0.0)
-        lines.append(f"{family:16s}" + "".join(f"{show(own.get(m), best):>{width}s}" for m in methods))
-    means = {m: c for m in methods if (c := over_families(cells, m, families))}
-    best = min((c.mean for c in means.values()), default=0.0)
-    lines.append(f"{'mean':16s}" + "".join(f"{show(means.get(m), best):>{width}s}" for m in methods))
-    rivals = {m: c.mean for m, c in means.items() if not ours(m)}
-    if rivals and any(ours(m) for m in means):
-        first = min(rivals, key=lambda m: rivals[m])
-        if rivals[first] > 0:
-            ratios = [f"{m} {means[m].mean / rivals[first]:.2f}" for m in means if ours(m)]
-            lines.append(f"ratio to the best rival ({first}): " + ", ".join(ratios))
-    lines += [f"{m}: " + losses for m in methods if ours(m) and (losses := behind(cells, families, methods, m))]
-    return "\n".join(lines)
+    lines = ["mean normalised regret +- standard error over instances", head, "-" * len(head)]
+    means = {m: over_families(cells, m) for m in methods}
+    for name, own in [*((f, {m: cells[f, m] for m in methods}) for f in families), ("mean", means)]:
+        best = min(c.mean for c in own.values())
+        lines.append(f"{name:16s}" + "".join(f"{show(own[m], best):>{width}s}" for m in methods))
+    rivals, ours = [m for m in methods if m in RIVALS], [m for m in methods if m not in RIVALS]
+    first = min(rivals, key=lambda m: means[m].mean, default=None)
+    if ours and first and means[first].mean > 0:
+        ratios = ", ".join(f"{m} {means[m].mean / means[first].mean:.2f}" for m in ours)
+        lines.append(f"ratio to the best rival ({first}): {ratios}")
+    return "\n".join([*lines, *(f"{m}: {losses}" for m in ours if (losses := behind(over_seeds(records), m)))])
 
 
-def show(got: Cell | None, best: float) -> str:
-    if got is None:
-        return "-"
+def show(got: Cell, best: float) -> str:
     error = "" if np.isnan(got.error) else f"+-{got.error:.2f}".replace("0.", ".")
     return f"{got.mean:.3f}{error}{'*' if got.mean <= best else ' '}"
 
 
-def ours(method: str) -> bool:
-    return method.startswith("jobs")
-
-
-def behind(cells: dict[tuple[str, str], Cell], families: Sequence[str], methods: Sequence[str], method: str) -> str:
+def behind(means: Means, method: str) -> str:
     """Families where `method` is worse than the better of random and ASHA by more than one standard error."""
     found = []
-    for family in families:
-        others = [cells[family, m] for m in ("random", "asha") if m in methods and (family, m) in cells]
-        own = cells.get((family, method))
-        if own is None or not others:
+    for family in dict.fromkeys(family for family, _ in means):
+        others = [means[family, m] for m in ("random", "asha") if (family, m) in means]
+        if not others:
             continue
-        best = min(others, key=lambda c: c.mean)
-        gap, error = own.mean - best.mean, float(np.hypot(own.error, best.error))
-        if gap > error:
-            found.append(f"{family} (+{gap:.2f}, se {error:.2f})")
+        best = min(others, key=lambda own: cell(list(own.values())).mean)
+        gap = cell([regret - best[instance] for instance, regret in means[family, method].items()])
+        if gap.mean > gap.error:
+            found.append(f"{family} (+{gap.mean:.2f}, se {gap.error:.2f})")
     return (
         "worse than the better of random and ASHA by more than one standard error: " + ", ".join(found) if found else ""
     )
@@ -159,13 +175,13 @@ def ranking_line(placed: Ranking) -> str:
     ordered = sorted(placed.ranks.items(), key=lambda item: item[1])
     ranks = ", ".join(f"{m} {r:.2f}" for m, r in ordered)
     return (
-        f"average rank over {placed.blocks} instances: {ranks}\n"
+        f"average rank over {placed.blocks} instances (independent blocks): {ranks}\n"
         f"Friedman p = {placed.p:.2g}; ranks differ at .05 (Nemenyi) when {placed.critical:.2f} apart"
     )
 
 
 def write_csv(records: Records, path: Path) -> None:
-    """A row a (family, instance, budget, method): mean, standard error, n, CPU seconds."""
+    """A row a (family, instance, budget, method), of all records: mean, standard error over seeds, n, CPU seconds."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for r in records:
         groups[r["family"], r["instance"], r["budget"], r["method"]].append(r)

@@ -115,13 +115,13 @@ def rescaled(rungs: tuple[int, ...], max_t: int) -> tuple[int, ...]:
 
 
 class SuccessiveHalving(Rival):
-    """Synchronous halving with rungs at t = 1, 4, 25 and equal shares of the budget (Jamieson & Talwalkar 2016).
+    """Synchronous halving with rungs at t = 1, 3, 8, 25 and equal shares of the budget (Jamieson & Talwalkar 2016).
 
     The counts go from the top down, so that rounding never costs the last rung; a pool too small for the first rung
     leaves the rest to the last.
     """
 
-    rungs: tuple[int, ...] = (1, 4, MAX_T)
+    rungs: tuple[int, ...] = (1, 3, 8, MAX_T)
 
     def __init__(self, problem: Problem, budget: float, seed: int) -> None:
         super().__init__(problem, budget, seed)

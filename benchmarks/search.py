@@ -1,7 +1,7 @@
 """python -m benchmarks.search: regret against spent budget, trials in flight, in simulated time.
 
-Prints the emulator's own leave-out accuracy, then a table of mean regret +- standard error over tasks x seeds, a
-row a method and a column a budget, and ours against the best rival. With --json also every run's trace.
+Prints the emulator's own leave-out accuracy, then a table of mean regret +- standard error over the n seeds, a row a
+method and a column a budget, and ours against the best rival. With --json also every run's trace.
 """
 
 from __future__ import annotations
@@ -97,18 +97,23 @@ def run_all(bench: Bench, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def summarise(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard error of the regret, a record a method x budget."""
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for record in records:
-        groups.setdefault((record["method"], record["budget"]), []).append(record)
-    return [
-        {
-            "method": method, "budget": budget, "n": len(rs), "regret": float(np.mean([r["regret"] for r in rs])),
-            "stderr": float(np.std([r["regret"] for r in rs], ddof=1) / np.sqrt(len(rs))) if len(rs) > 1 else None,
-            "spent": float(np.mean([r["spent"] for r in rs])), "seconds": float(np.mean([r["seconds"] for r in rs])),
-        }
-        for (method, budget), rs in groups.items()
-    ]  # fmt: skip
+    """Mean and standard error of the regret, a record a method x budget, over `n` seeds.
+
+    The tasks of a seed are averaged first: with the same seed on nearly the same problem they are one observation.
+    """
+    groups: dict[tuple[str, float], dict[int, list[dict[str, Any]]]] = {}
+    for r in records:
+        groups.setdefault((r["method"], r["budget"]), {}).setdefault(r["seed"], []).append(r)
+
+    def summary(method: str, budget: float, seeds: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+        mean = {name: [np.mean([r[name] for r in rs]) for rs in seeds] for name in ("regret", "spent", "seconds")}
+        regret, n = mean["regret"], len(seeds)
+        return {
+            "method": method, "budget": budget, "n": n, **{name: float(np.mean(v)) for name, v in mean.items()},
+            "stderr": float(np.std(regret, ddof=1) / np.sqrt(n)) if n > 1 else None,
+        }  # fmt: skip
+
+    return [summary(method, budget, list(seeds.values())) for (method, budget), seeds in groups.items()]
 
 
 def table(summary: Sequence[dict[str, Any]]) -> str:

@@ -114,6 +114,7 @@ def simulate(method: Method, problem: Problem, budget: float, *, parallel: int =
     Raises:
         RuntimeError: the method waits although nothing is in flight.
     """
+    # The stream of JoBS' seventh suggestion, too (search/generator.py); another tag would change all published runs.
     rng = np.random.default_rng((seed, 7))
     max_t = problem.max_t
     limit = round(budget * max_t)

@@ -80,7 +80,7 @@ def test_longer_runs_resume_and_known_values_are_answered_from_memory():
     assert rival.recommendation().config == {"v": 0.2}
 
 
-@pytest.mark.parametrize("method", ["optuna-tpe-hb", "optuna-gp", "botorch-ei", "botorch-ei-seq"])
+@pytest.mark.parametrize("method", ["optuna-tpe-hb", "optuna-tpe-sh", "optuna-gp", "botorch-ei", "botorch-ei-seq"])
 def test_libraries_stay_within_the_budget_and_find_something(method):
     problem = make("diverging", 0).problem
     trace = simulate(METHODS[method](problem, 5, 1), problem, 5, seed=1)
@@ -117,6 +117,18 @@ def test_a_rung_lets_the_best_quarter_pass():
     assert not bracket.stops(2, -9.0), "no rung"
     assert not bracket.stops(4, -9.0), "the first one there"
     assert not bracket.stops(25, -9.0), "the end is nobody's to stop"
+
+
+def test_optuna_with_one_bracket_prunes_at_its_rungs_and_more_than_hyperband():
+    problem = make("mixing_law3", 0).problem
+    rival = METHODS["optuna-tpe-sh"](problem, 10, 1)
+    simulate(rival, problem, 10, seed=1)
+    lengths = [max(run.values) for run in rival.runs.values() if run.ended]
+    assert set(lengths) <= {2, 6, 18, 25}
+    assert lengths.count(2) + lengths.count(6) > len(lengths) / 2
+    hyperband = METHODS["optuna-tpe-hb"](problem, 10, 1)
+    simulate(hyperband, problem, 10, seed=1)
+    assert len(rival.runs) > len(hyperband.runs)
 
 
 def test_optuna_is_seeded():

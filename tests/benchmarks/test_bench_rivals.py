@@ -39,9 +39,10 @@ def test_halving_plan_fits_the_budget_by_hand():
     problem = pool_problem(Task("p", random_rows(100, np.random.default_rng(1)), np.ones((100, 25)),
                                 np.ones((100, 25))), "eval_loss")  # fmt: skip
     method = SuccessiveHalving(problem, 5, 0)
-    # 125 reports, 41 a rung: 41 // 21 = 1 to the end, 41 // 3 = 13 to t = 4, and 125 - 21 - 39 = 65 at t = 1
-    assert method.sizes == (65, 13, 1)
-    assert SuccessiveHalving(problem, 20, 0).sizes == (100, 55, 11)  # the pool of 100 is used up: the rest goes on top
+    # 125 reports, 31 a rung: 31 // 17 = 1 to the end, 31 // 5 = 6 to t = 8, 31 // 2 = 15 to t = 3, and
+    # 125 - 17 - 30 - 30 = 48 at t = 1
+    assert (method.rungs, method.sizes) == ((1, 3, 8, 25), (48, 15, 6, 1))
+    assert SuccessiveHalving(problem, 20, 0).sizes == (100, 62, 25, 8)  # the pool of 100 is used up: the rest on top
     with pytest.raises(ValueError, match="too few"):
         SuccessiveHalving(problem, 0.5, 0)
 

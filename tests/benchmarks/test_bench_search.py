@@ -5,13 +5,17 @@ import pytest
 from benchmarks import search
 
 
-def record(method, budget, regret):
-    return {"method": method, "budget": budget, "regret": regret, "spent": budget, "seconds": 0.0}
+def record(method, budget, regret, seed):
+    return {"method": method, "budget": budget, "regret": regret, "seed": seed, "spent": budget, "seconds": 0.0}
+
+
+def runs(method, budget, *regrets):
+    return [record(method, budget, regret, seed) for seed, regret in enumerate(regrets)]
 
 
 def test_summary_and_ratio_by_hand():
-    rows = [record("jobs", 5, r) for r in (0.1, 0.3)] + [record("gp-ei", 5, r) for r in (0.4, 0.4)]
-    rows += [record("random", 5, r) for r in (0.8, 0.8)] + [record("jobs-data-only", 5, 0.01)]
+    rows = [*runs("jobs", 5, 0.1, 0.3), *runs("gp-ei", 5, 0.4, 0.4)]
+    rows += [*runs("random", 5, 0.8, 0.8), *runs("jobs-data-only", 5, 0.01)]
     summary = search.summarise(rows)
     ours = next(s for s in summary if s["method"] == "jobs")
     assert ours["regret"] == pytest.approx(0.2)
@@ -19,6 +23,11 @@ def test_summary_and_ratio_by_hand():
     text = search.table(summary)
     assert "0.50 (gp-ei)" in text  # an ablation of ours is no rival
     assert "0.25 (random)" in text
+
+
+def test_the_tasks_of_a_seed_are_one_observation():
+    (got,) = search.summarise([r for task in (0, 0.01, -0.01) for r in runs("jobs", 5, 1 + task, 2 + task)])
+    assert (got["n"], got["regret"], got["stderr"]) == (2, pytest.approx(1.5), pytest.approx(0.5))
 
 
 def test_unknown_method_is_refused(capsys):
@@ -46,9 +55,6 @@ def test_program_runs_rivals_in_the_pool(problem, tmp_path, capsys, real_tasks):
 def test_the_pictures_of_the_questions_show_the_means_by_budget_and_by_n():
     pytest.importorskip("plotly")
     from benchmarks.questions import by_budget, by_split
-
-    def runs(method, budget, *regrets):
-        return [{"method": method, "budget": budget, "regret": r, "spent": budget, "seconds": 1.0} for r in regrets]
 
     budgets = by_budget([*runs("jobs", 10.0, 0.1, 0.3), *runs("jobs", 5.0, 0.5, 0.7), *runs("gp-ei", 5.0, 1.0, 1.0)])
     assert [trace.name for trace in budgets.data] == ["JoBS, both sides", "BO on full runs (GP + EI)"]
