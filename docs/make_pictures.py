@@ -18,8 +18,8 @@ from typing import Any
 from ray import tune
 
 from jobs_ray import JoBSScheduler, JoBSSearcher, mixture
-from jobs_ray.report.collect import collect
 from jobs_ray.report.figures import figures
+from jobs_ray.report.gather import collect
 
 REPORTS = 25
 OUT = Path(__file__).parent / "images"

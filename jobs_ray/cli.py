@@ -12,12 +12,14 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from jobs_ray import __version__
 from jobs_ray.lm import demo
 from jobs_ray.report import command as report_command
 from jobs_ray.report import watch
-from jobs_ray.report.text import visible
+from jobs_ray.report.numbers import number, positive, whole
+from jobs_ray.report.terminal import visible
 from jobs_ray.search.budget import Allocation, allocate, first_short_t, optimal_num_full
 
 _LM = ("ray", "torch", "transformers", "datasets", "peft", "accelerate")
@@ -80,11 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = one.add_argument
     add("--budget", type=_at_least(1), required=True, metavar="C", help="budget in full-run equivalents")
-    add("--max-t", type=_positive, required=True, metavar="T", help="length of a full run (steps, iterations, ...)")
-    add("--short-t", type=_positive, metavar="K", help="length of a short run, same unit (default: as the search does)")
-    add("--dim", type=_whole, default=_DIM, metavar="D", help=f"dimensions of the space, for the theory ({_DIM})")
+    add("--max-t", type=positive, required=True, metavar="T", help="length of a full run (steps, iterations, ...)")
+    add("--short-t", type=positive, metavar="K", help="length of a short run, same unit (default: as the search does)")
+    add("--dim", type=whole, default=_DIM, metavar="D", help=f"dimensions of the space, for the theory ({_DIM})")
     add("--resume", action="store_true", help="promoted runs go on from a checkpoint (resume_key)")
-    add("--num-trials", type=_whole, metavar="N", help="limit on the trials, if there is one (num_samples)")
+    add("--num-trials", type=whole, metavar="N", help="limit on the trials, if there is one (num_samples)")
     one.set_defaults(command=_plan)
     return parser
 
@@ -93,6 +95,12 @@ def _demo(arguments: argparse.Namespace) -> int:
     missing = [name for name in _LM if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f'the demo needs {", ".join(missing)}: pip install "jobs-ray[lm]"')
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UsageError(f"--workers is {arguments.workers}; expected a whole number from 1 on")
+    try:
+        Path(arguments.out).expanduser().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out: cannot write into {arguments.out}: {error.strerror or error}") from error
     return demo.run(arguments)
 
 
@@ -134,11 +142,12 @@ def plan_text(
     short_cost = short_t / max_t
     promotion = 1.0 - short_cost if resume else 1.0
     split = allocate(budget, num_trials, short_cost, promotion)
+    finer = "" if short_t >= 1 else " With max_t in reports no run is stopped before its first: give --max-t in steps."
     rest = f"trains the other {max_t - short_t:g}" if resume else f"trains {max_t:g} anew"
     paragraphs = [
         f"Budget: {_full_runs(budget)} of {max_t:g} steps (in the unit of --max-t), {budget * max_t:g} in all. "
         f"A short run trains {short_t:g} steps and costs {short_cost:.3g} full runs; promoting one {rest} and costs "
-        f"{promotion:.3g}.",
+        f"{promotion:.3g}.{finer}",
         "\n".join(_table(split, short_t, max_t, short_cost, promotion)),
         _expected(split, budget, short_cost, promotion) + _limited(num_trials, budget, short_cost, promotion),
         _theory(budget, short_cost, dim),
@@ -196,33 +205,12 @@ def _full_runs(number: float) -> str:
     return f"{number:g} full run{'' if number == 1 else 's'}"
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
-
-
-def _positive(text: str) -> float:
-    value = _number(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
-
-
 class _at_least:
     def __init__(self, least: float) -> None:
         self.least = least
 
     def __call__(self, text: str) -> float:
-        value = _number(text)
+        value = number(text)
         if not (math.isfinite(value) and value >= self.least):
             raise argparse.ArgumentTypeError(f"expected at least {self.least:g} (one full run), got {text!r}")
         return value
-
-
-def _whole(text: str) -> int:
-    value = _number(text)
-    if value != int(value if math.isfinite(value) else 0) or value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
-    return int(value)

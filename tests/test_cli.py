@@ -81,11 +81,43 @@ def test_plan_refuses_in_one_sentence(arguments: list[str], said: str, capsys: p
     assert captured.out == ""
 
 
-def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_of_a_huge_budget_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    """Naive: every number of full runs up to the budget is tried, for minutes."""
+    assert cli.main(["plan", "--budget", "1e12", "--max-t", "25"]) == 0
+    assert "N* = " in capsys.readouterr().out
+
+
+def test_plan_says_that_nothing_ends_before_its_first_report(capsys: pytest.CaptureFixture[str]) -> None:
+    for max_t, said in (("1", True), ("0.5", True), ("25", False)):
+        assert cli.main(["plan", "--budget", "20", "--max-t", max_t]) == 0
+        assert ("give --max-t in steps" in " ".join(capsys.readouterr().out.split())) == said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["watch", "anywhere", "--every", "nan"], "above 0, got 'nan'"),
+        (["watch", "anywhere", "--every", "-3"], "above 0, got '-3'"),
+        (["watch", "anywhere/that/is/not"], "is no folder"),
+        (["demo", "--workers", "0"], "--workers is 0; expected a whole number from 1 on"),
+        (["demo", "--out", __file__], f"--out: cannot write into {__file__}: File exists"),
+    ],
+)
+def test_other_slips_are_one_sentence_too(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: Any = cli.main(arguments)
+    except SystemExit as end:  # argparse's own
+        code = end.code
+    assert code == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(demo, "run", lambda arguments: seen.append(arguments) or 130)
-    assert cli.main(["demo", "--quick", "--seed", "3", "--out", "somewhere"]) == 130
-    assert (seen[0].quick, seen[0].seed, seen[0].out) == (True, 3, "somewhere")
+    out = str(tmp_path / "somewhere")
+    assert cli.main(["demo", "--quick", "--seed", "3", "--out", out]) == 130
+    assert (seen[0].quick, seen[0].seed, seen[0].out) == (True, 3, out)
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,12 @@ def known_costs(
     sums = trials.costs()
     if sums.rate is None:
         return None
-    if fit and not cache.as_fitted and on_grid(sums.rated) != cache.costs_of and sums.rated >= _LEAST:
-        cache.costs, cache.costs_of = _fit(space, trials.recalled()), on_grid(sums.rated)
+    if fit and not cache.as_fitted and sums.rated >= _LEAST:
+        ended = [t for t in trials.recalled() if t.charged and not t.running and t.rate is not None]
+        rated = ended[: on_grid(len(ended))]
+        key = tuple(t.trial_id for t in rated)
+        if key != cache.costs_of and len(rated) >= _LEAST:
+            cache.costs, cache.costs_of = _fit(space, rated[-_MOST:]), key
     return Measured(space, trials, max_t, sums.rate, cache.costs)
 
 
@@ -131,8 +135,7 @@ def _fit(space: SearchSpace, trials: Sequence[Trial]) -> Regression:
     from jobs_ray.models.regression import fit_regression
     from jobs_ray.models.threads import one_thread
 
-    rated = [(t.x, rate) for t in trials if t.charged and (rate := t.rate) is not None][-_MOST:]
-    F, y = space.features(np.array([x for x, _ in rated])), np.log([rate for _, rate in rated])
+    F, y = space.features(np.array([t.x for t in trials])), np.log([t.rate or math.nan for t in trials])
     priors = Priors(
         # mostly a product of powers: linear in logarithms
         linear=LogNormal(1.0, 0.5),

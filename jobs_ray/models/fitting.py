@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jobs_ray.models.surrogate import Fits, Surrogate
 
 MAX_FULL = 100  # full runs that the predictor learns from, the newest: keeps a fit below 0.2 s
-_FAILED_NOISE = 0.5  # sd of a failed run's stand-in value, in spreads of the values: "bad here", not how bad
+_FAILED_NOISE = 0.2  # sd of a failed run's stand-in value, in spreads of the values: "bad here", not how bad
 _MAX_FITS = 16
 
 
@@ -56,7 +56,7 @@ class ModelCache:
     fits: Fits = field(default_factory=dict)
     denoiser: Denoiser = field(default_factory=Denoiser)
     costs: Regression | None = None
-    costs_of: int = 0  # so many trials with costs, see models/cost.py
+    costs_of: tuple[str, ...] = ()  # ended trials, see models/cost.py
     # of so many trials and endings, smoothed so
     short_runs: dict[tuple[int, int, Smoothing], ShortRuns | None] = field(default_factory=dict)
     as_fitted: bool = False
@@ -106,7 +106,7 @@ def fit_predictor(
     """The predictor learned from the full runs; None while there are fewer than three."""
     if cache.as_fitted:
         return cache.predictor
-    full = [t for t in trials if t.final is not None and len(t.curve.t) > 1]
+    full = _trained([t for t in trials if t.final is not None and len(t.curve.t) > 1])
     full = full[: on_grid(len(full))][-MAX_FULL:]
     if max_t is None or len(full) < MIN_FULL:
         return None
@@ -117,6 +117,13 @@ def fit_predictor(
         cache.predictor_key = key
         cache.predictions.clear()
     return cache.predictor
+
+
+def _trained(full: list[Trial]) -> list[Trial]:
+    """Full runs without those that ended below their own first report, where most end above it: one that diverged says
+    nothing of how others go on, and of ten runs made the error for the others 700 times what it is."""
+    gained = [t for t in full if t.curve.value[-1] >= t.curve.value[0]]
+    return gained if len(gained) >= max(MIN_FULL, len(full) // 2 + 1) else full
 
 
 def predict(
@@ -233,5 +240,8 @@ def _with_surrogate(
     surrogate = fit_surrogate(F, z, noise, hook=hooks.surrogate, fits=cache.fits)
     best = float(surrogate.posterior(F[observed])[0].max())
     if len(pending):
-        surrogate = surrogate.with_pending(models.features(pending))
+        # believed, they are what has to be improved on: else the next point is beside the most promising of them
+        P = models.features(pending)
+        best = max(best, float(surrogate.posterior(P)[0].max()))
+        surrogate = surrogate.with_pending(P)
     return replace(models, surrogate=surrogate, best=best)

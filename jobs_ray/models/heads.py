@@ -207,7 +207,7 @@ def _spread_of_gains(gain: Array) -> float:
     """
     n, usual = len(gain), _GAIN_SPREAD * float(gain.mean())
     variance = (n * float(gain.var()) + _GAIN_SPREAD_RUNS * usual**2) / (n + _GAIN_SPREAD_RUNS)
-    return max(math.sqrt(variance), 1e-6 * (1.0 + abs(float(gain.mean()))))
+    return max(math.sqrt(variance), 1e-6 * abs(float(gain.mean()))) or 1e-6
 
 
 def _priors(F: Array) -> Priors:

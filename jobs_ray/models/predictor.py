@@ -87,8 +87,8 @@ class FittedScalingLaw:
 
     def _leave_one_out(self, t: float) -> CrossValidation:
         anchor = self._anchor_of(t)
-        z_T = self._finals()
-        mean, stddev = self._heads_at(anchor).leave_one_out(self._prefixes(anchor, self.features, self.curves))
+        runs, z_T = self._learned(anchor)
+        mean, stddev = self._heads_at(anchor).leave_one_out(runs)
         prediction = Prediction(*self.scale.to_values(mean, stddev * self._t_ratio), dof=self._dof)
         finals = self.scale.to_values(z_T, np.zeros_like(z_T))[0]
         low, high = prediction.interval(0.9)
@@ -116,12 +116,18 @@ class FittedScalingLaw:
             import_models()
             from jobs_ray.models.heads import fit_heads
 
-            runs = self._prefixes(anchor, self.features, self.curves)
-            self._heads[anchor] = fit_heads(runs, self._finals(), is_log=self.scale.is_log, blind=anchor == 0.0)
+            runs, z_T = self._learned(anchor)
+            self._heads[anchor] = fit_heads(runs, z_T, is_log=self.scale.is_log, blind=anchor == 0.0)
         return self._heads[anchor]
 
-    def _finals(self) -> Array:
-        return self.scale.forward(np.array([curve.value[-1] for curve in self.curves]))
+    def _learned(self, anchor: float) -> tuple[Prefixes, Array]:
+        """The full runs as far as the anchor, and their finals; without those whose first report came later, while
+        enough are left: what they had reached by then is not known."""
+        there = [i for i, curve in enumerate(self.curves) if curve.t[0] <= anchor * (1.0 + 1e-9)]
+        rows = np.array(there if len(there) >= MIN_FULL else range(len(self.curves)))
+        curves = [self.curves[i] for i in rows.tolist()]
+        finals = self.scale.forward(np.array([curve.value[-1] for curve in curves]))
+        return self._prefixes(anchor, self.features[rows], curves), finals
 
     def _prefixes(self, anchor: float, features: Array, curves: Sequence[LearningCurve]) -> Prefixes:
         """What is known at the anchor, on the scale; zeros where nothing of the curve is (anchor 0)."""
@@ -138,8 +144,9 @@ class FittedScalingLaw:
 
     @cached_property
     def _anchors(self) -> tuple[float, ...]:
-        """Report times of the first full run, thinned evenly in log rank: bounds the number of fits."""
-        times = self.curves[0].t
+        """Report times of a full run, thinned evenly in log rank: bounds the number of fits. Of the first with the most
+        reports: one observed elsewhere may have two, and short runs end before."""
+        times = max((curve.t for curve in self.curves), key=len)
         if len(times) <= _MAX_ANCHORS:
             return times
         ranks = np.unique(np.rint(np.geomspace(1, len(times), _MAX_ANCHORS)).astype(int)) - 1

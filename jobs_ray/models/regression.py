@@ -156,7 +156,7 @@ def fit_regression(
 def standardisation(y: Array) -> tuple[float, float]:
     """Centre and (positive) scale of `y`; values that are all alike are known well, so their scale is tiny, not 1."""
     centre = float(np.mean(y))
-    return centre, max(float(np.std(y)), 1e-6 * (1.0 + abs(centre)))
+    return centre, max(float(np.std(y)), 1e-6 * abs(centre)) or 1e-6
 
 
 def marginals(model: Model, X: Tensor) -> tuple[Array, Array]:

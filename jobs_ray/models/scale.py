@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 
-_TINY = 1e-12
+_TINY = 1e-100  # losses of data in odd units are small, too
 
 
 @dataclass(frozen=True)

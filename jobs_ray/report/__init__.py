@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from jobs_ray._lazy import lazy
 
 if TYPE_CHECKING:
-    from jobs_ray.report.collect import collect
     from jobs_ray.report.experiment import Report, Row
+    from jobs_ray.report.gather import collect
     from jobs_ray.report.page import write_html
     from jobs_ray.report.tables import sections, text
 
@@ -27,7 +27,7 @@ __getattr__, __dir__ = lazy(
     {
         "Report": "experiment",
         "Row": "experiment",
-        "collect": "collect",
+        "collect": "gather",
         "write_html": "page",
         "sections": "tables",
         "text": "tables",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -62,20 +63,27 @@ def _require(module: str, otherwise: str) -> None:
 
 
 def _collect(name: str, arguments: argparse.Namespace) -> Report:
-    from jobs_ray.report.collect import collect
+    from jobs_ray.report.gather import collect
 
     try:
-        return collect(name, arguments.metric, arguments.mode, arguments.time_attr)
+        found = collect(name, arguments.metric, arguments.mode, arguments.time_attr)
     except (OSError, ValueError) as error:  # StateError is a ValueError
         raise ReportError(str(error)) from error
     except RecursionError as error:
         raise ReportError(f"{name} is nested deeper than any search space is") from error
+    for option, given, own in (
+        ("--metric", arguments.metric, found.metric), ("--mode", arguments.mode, found.mode),
+        ("--time-attr", arguments.time_attr, found.time_attr),
+    ):  # fmt: skip
+        if given not in (None, own):
+            raise ReportError(f"{option} is {given!r}, but {name} is a search by {own!r}, which knows; leave it out")
+    return found
 
 
 def _tables(reports: list[Report]) -> str:
     from jobs_ray.report.compare import compare
     from jobs_ray.report.tables import text
-    from jobs_ray.report.text import render
+    from jobs_ray.report.terminal import render
 
     return text(reports[0]) if len(reports) == 1 else render(compare(reports))
 
@@ -90,30 +98,36 @@ def _written(reports: list[Report], arguments: argparse.Namespace) -> list[str]:
     if arguments.json:
         _write(arguments.json, lambda file: export.write_json(report, file))
         said.append(f"Data: {arguments.json}")
-    try:
-        if arguments.html and len(reports) > 1:
-            from jobs_ray.report.compare import write_comparison
-
-            said.append(f"Figures: {write_comparison(reports, arguments.html)}")
-        elif arguments.html:
-            from jobs_ray.report.page import write_html
-
-            said.append(f"Figures: {write_html(report, arguments.html)}")
-        if arguments.png:
-            said.append("Figures: " + ", ".join(map(str, export.write_png(report, arguments.png))))
-    except OSError as error:
-        raise ReportError(f"cannot write {arguments.html or arguments.png}: {error.strerror or error}") from error
-    except RuntimeError as error:
-        raise ReportError(f"{error}; install Chrome or Chromium, or use --html") from error
+    if arguments.html:
+        with _writing(arguments.html):
+            said.append(f"Figures: {_page(reports, arguments.html)}")
+    if arguments.png:
+        try:
+            with _writing(arguments.png):
+                said.append("Figures: " + ", ".join(map(str, export.write_png(report, arguments.png))))
+        except RuntimeError as error:
+            raise ReportError(f"{error}; install Chrome or Chromium, or use --html") from error
     return said
+
+
+def _page(reports: list[Report], path: str) -> Path:
+    from jobs_ray.report.compare import write_comparison
+    from jobs_ray.report.page import write_html
+
+    return write_html(reports[0], path) if len(reports) == 1 else write_comparison(reports, path)
 
 
 def _write(path: str, write: Callable[[TextIO], None]) -> None:
     if path == "-":
         write(sys.stdout)
         return
+    with _writing(path), Path(path).expanduser().open("w", encoding="utf-8", newline="") as file:
+        write(file)
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
     try:
-        with Path(path).expanduser().open("w", encoding="utf-8", newline="") as file:
-            write(file)
+        yield
     except OSError as error:
         raise ReportError(f"cannot write {path}: {error.strerror or error}") from error

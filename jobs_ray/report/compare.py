@@ -12,7 +12,7 @@ from jobs_ray.report.experiment import Report
 from jobs_ray.report.figure_style import SHARES, label, style
 from jobs_ray.report.figures_trials import best_so_far
 from jobs_ray.report.tables import config_line, decimals
-from jobs_ray.report.text import Section
+from jobs_ray.report.terminal import Section
 
 
 def names(reports: Sequence[Report]) -> list[str]:

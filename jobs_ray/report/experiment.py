@@ -66,7 +66,7 @@ class Row:
 class Report:
     """An experiment. Times in units of `time_attr`, costs in `unit`, values in the user's sign.
 
-    `quality`, `left_out`: the predictor's accuracy, as in `report_predictions.Predictions`.
+    `quality`, `left_out`: the predictor's accuracy, as in `predictions.Predictions`.
     `mixtures`: paths of the mixture parameters; `searched`: of everything that the search varied.
     `searcher`: what chose the configurations; a folder of another one than `OURS` has no plan and no recommendation.
     `default`: ids of the trials of the first of `points_to_evaluate`. `space`: what `Row.x` is a point of.

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from jobs_ray.report.answer import answer
 from jobs_ray.report.experiment import Report, Row, leaves
 from jobs_ray.report.tables import decimals
-from jobs_ray.report.text import visible
+from jobs_ray.report.terminal import visible
 
 _FORMULA = ("=", "+", "-", "@")
 """What a spreadsheet takes for the beginning of a formula; such text gets an apostrophe in front."""

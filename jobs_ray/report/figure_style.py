@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from jobs_ray.report.experiment import Report, Row
-from jobs_ray.report.text import visible
+from jobs_ray.report.terminal import visible
 
 # Okabe and Ito's colours, told apart by nearly everybody, on white and on black
 COLOURS = {

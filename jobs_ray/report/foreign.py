@@ -52,6 +52,11 @@ def collect_foreign(
     metric = metric or experiment.metric or _only_metric(reported)
     mode, time_attr = mode or _mode_of(metric), time_attr or "training_iteration"
     curves = {name: _curve(lines, metric, time_attr) for name, lines in reported.items()}
+    for option, name in (("--metric", metric), ("--time-attr", time_attr)):
+        if any(reported.values()) and not any(
+            is_number(_at(line, name)) for lines in reported.values() for line in lines
+        ):
+            raise ValueError(f"no trial reported {name!r} as a number; {option} is one of: {_numbers(reported)}")
     longest = max((t for curve in curves.values() for t, _ in curve), default=0.0)
     configs = {name: trial.config for name, trial in experiment.trials.items()}
     space, mixtures = infer_space(list(configs.values()))
@@ -135,19 +140,28 @@ def _at(line: Mapping[str, Any], key: str) -> Any:
 
 
 def _only_metric(reported: Mapping[str, list[Mapping[str, Any]]]) -> str:
-    keys = {
+    keys = _reported(reported, _RAYS)
+    if len(keys) == 1:
+        return keys.pop()
+    raise ValueError(
+        "the experiment does not say which metric it optimised (numbers reported: "
+        f"{', '.join(sorted(keys)) or 'none'}); give one: --metric NAME"
+    )
+
+
+def _numbers(reported: Mapping[str, list[Mapping[str, Any]]]) -> str:
+    return ", ".join(sorted(_reported(reported, ()))) or "none"
+
+
+def _reported(reported: Mapping[str, list[Mapping[str, Any]]], without: tuple[str, ...]) -> set[str]:
+    """Names of the numbers in each trial's last result, but those that begin so."""
+    return {
         str(key)
         for lines in reported.values()
         for line in lines[-1:]
         for key, value in line.items()
-        if is_number(value) and math.isfinite(value) and not str(key).startswith(_RAYS)
+        if is_number(value) and math.isfinite(value) and not str(key).startswith(without)
     }
-    if len(keys) == 1:
-        return keys.pop()
-    names = ", ".join(sorted(keys)) or "none"
-    raise ValueError(
-        f"the experiment does not say which metric it optimised (numbers reported: {names}); give one: --metric NAME"
-    )
 
 
 def _mode_of(metric: str) -> str:

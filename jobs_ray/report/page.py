@@ -14,7 +14,7 @@ from jobs_ray.report.experiment import Report
 from jobs_ray.report.figure_style import SHARES
 from jobs_ray.report.figures import Figure, figures
 from jobs_ray.report.tables import config_line, decimals, sections, short, title
-from jobs_ray.report.text import Section, visible
+from jobs_ray.report.terminal import Section, visible
 
 _LABELLED = 0.08  # share of a mixture's bar from which its name fits in
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs_ray.report.answer import answer
 from jobs_ray.report.experiment import Report, Row, leaves
-from jobs_ray.report.text import Section, render, visible
+from jobs_ray.report.terminal import Section, render, visible
 from jobs_ray.space.base import is_number
 from jobs_ray.trials import Phase, TrialStatus
 

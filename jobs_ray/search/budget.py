@@ -82,7 +82,14 @@ def optimal_num_full(budget: float, short_cost: float, dim: int, *, bo: float = 
         search = math.sqrt(dim * math.log1p(short_runs) / short_runs) if short_runs > 0 else math.inf
         return bo * search + predictor / math.sqrt(num_full)
 
-    return min(range(1, max(int(budget), 1) + 1), key=bound)
+    low, high = 1, max(int(budget), 1)
+    while high - low > 2:  # the bound falls, then rises: a third of what is left goes at a time
+        third = (high - low) // 3
+        if bound(low + third) <= bound(high - third):
+            high -= third
+        else:
+            low += third
+    return min(range(low, high + 1), key=bound)
 
 
 @dataclass(frozen=True)

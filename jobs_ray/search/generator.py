@@ -88,8 +88,6 @@ class CandidateGenerator:
         if x is None:
             filling = phase is Phase.LEARN or self.quick or not any(t.curve.value for t in self.trials)
             x = self._space_filling(within) if filling else self._by_improvement(within)
-            if x is not None and self.candidates is None:
-                x = self.space.without_traces(x)
         return None if x is None else Action(phase, steps, x=tuple(x.tolist()))
 
     def _within(self, X: Array, steps: float | None, most: float) -> NDArray[np.bool_]:
@@ -144,9 +142,9 @@ class CandidateGenerator:
         elif self.asked < _SEQUENCE:  # one sequence for all asks, so that together they fill the space
             rng = np.random.default_rng([self.seed, 0])
             sparsity = 1.0 if self.asked % 2 == 0 else LEARN_SPARSITY
-            points = self.space.sample(_SEQUENCE, rng, sparsity=sparsity)[self.asked :]
+            points = self.space.without_traces(self.space.sample(_SEQUENCE, rng, sparsity=sparsity)[self.asked :])
         else:
-            points = self.space.sample(_SEQUENCE if self.costs else 1, self._rng())
+            points = self.space.without_traces(self.space.sample(_SEQUENCE if self.costs else 1, self._rng()))
         new = self._not_asked(points)  # a small finite space repeats itself
         points = new if len(new) else points
         return next(iter(points[within(points)]), None)

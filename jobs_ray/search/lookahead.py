@@ -87,5 +87,6 @@ class Lookahead:
 
     def _believe(self, point: int) -> None:
         assert self._joint is not None
+        self._best = max(self._best, float(self._joint.mean[point]))
         self._joint = self._joint.believing(point)
         self._offset[point] = -np.inf

@@ -89,14 +89,14 @@ class Mixture:
         return result
 
     def without_traces(self, x: Array) -> Array:
-        """Weights `(width,)`, those below a thousandth 0 where they may be: a domain that trains nothing is noise to
-        read and a file to open. The rest is scaled up; all is as it was where that breaks a bound."""
+        """Weights `n x width`, those below a thousandth 0 where they may be: a domain that trains nothing is noise to
+        read and a file to open. The rest is scaled up; a row is as it was where that breaks a bound."""
         traces = (x > 0.0) & (x < _TRACE) & (self.lower <= 0.0)
         kept = np.where(traces, 0.0, x)
-        if not traces.any() or kept.sum() <= 0.0:
-            return x
-        kept = kept / kept.sum()
-        return kept if np.all(kept <= self.upper) else x
+        total = kept.sum(axis=1, keepdims=True)
+        kept = kept / np.where(total > 0.0, total, 1.0)
+        usable = traces.any(axis=1) & (total[:, 0] > 0.0) & np.all(kept <= self.upper, axis=1)
+        return np.where(usable[:, None], kept, x)
 
     def features(self, x: Array) -> Array:
         """`sqrt(w)`: Euclidean distance becomes the Hellinger distance, which tells 0 from 0.02 (as data does).

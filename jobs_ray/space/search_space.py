@@ -44,7 +44,7 @@ class SearchSpace:
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        self._template = params
+        self._template = dict(params)  # the caller's may change
         found = [(path, leaf) for path, leaf in leaves(params, ()) if is_parameter(leaf)]
         names = ["/".join(path) for path, _ in found]
         if len(set(names)) < len(names):
@@ -116,14 +116,13 @@ class SearchSpace:
                 result[~active[:, number], block.columns] = self._neutral[block.columns]
         return result
 
-    def without_traces(self, x: Array) -> Array:
-        """The point `(d,)` with no weight of a mixture between 0 and a thousandth, as far as its bounds admit."""
-        result = x.copy()
+    def without_traces(self, X: Array) -> Array:
+        """Points `n x d` with no weight of a mixture between 0 and a thousandth, as far as its bounds admit."""
+        result = X.copy()
         for block in self.blocks:
             if isinstance(block.parameter, Mixture):
-                result[block.columns] = block.parameter.without_traces(result[block.columns])
-        snapped: Array = self.snap(result[None])[0]
-        return snapped
+                result[:, block.columns] = block.parameter.without_traces(result[:, block.columns])
+        return self.snap(result)
 
     def features(self, X: Array) -> Array:
         """`n x d` -> `n x p`: square roots of mixture weights, one-hot choices, unit (log) numbers.

@@ -43,12 +43,9 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._run: run_context.RunContext | None = None
         self._phase: Phase | None = None
         self._first_trial: str | None = None
-        self._checked = False
+        self._checked = self._has_metric = self._doubted = False
         self._times: list[float] = []
-        self._has_metric = False
-        self._doubted = False
-        self._cut_said = False
-        self._short_said = False
+        self._cut_said = self._short_said = False
         self._live: LiveLine | None = None
         self._predictions = Predictions()
         self._error: float | None = None
@@ -66,8 +63,8 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         """Joins the run that is being set up."""
         self._forget()
         self._run = run_context.callback_joins(self)
-        if self._run is not None and self._run.num_samples is None:
-            self._run.num_samples = num_samples
+        if self._run is not None:
+            self._run.learn(num_samples, stop)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Shows the searcher Ray's trials, before it is asked for the next one."""
@@ -84,7 +81,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
                 self._print(f"JoBS: {line}")
             for warning in preflight.warnings_before_training(
                 trials[0],
-                max_concurrency=searcher.max_concurrency,
+                max_concurrency=searcher.max_concurrency if searcher.repeats == 1 else searcher.repeats,
                 stopped_by_us=searcher.can_stop and searcher.settings.steps_key is None,
             ):
                 self._print(f"JoBS: {warning}")
@@ -196,6 +193,8 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
 def _plan(searcher: JoBSSearcher) -> str:
     core = searcher.session.core
     plan, total, unit = core.plan(fit=False), core.budget.total, core.settings.unit
+    if searcher.repeats > 1:
+        return f"JoBS: {preflight.repeated(searcher.repeats)}"
     if not searcher.can_stop:
         return (
             "JoBS: every trial runs to its own end, or to where another scheduler stops it; scheduler=JoBSScheduler() "

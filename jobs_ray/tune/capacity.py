@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import ray
 from ray.tune import Trainable
+from ray.tune.experiment import Trial
 from ray.tune.trainable import FunctionTrainable
 
 _REFRESH_S = 1.0  # a cluster may grow
@@ -28,8 +29,12 @@ class Capacity:
         self._asked = -math.inf
         self._may_reuse: bool | None = None
 
+    def running(self, live: Collection[str], trials: Sequence[Any]) -> int:
+        """How many of `live` take resources: HyperBand lets those of a bracket wait until it is full."""
+        return len(live) - len([t for t in trials if t.status == Trial.PAUSED and t.trial_id in live])
+
     def free(self, live: int, limit: int | None, trials: Sequence[Any]) -> bool:
-        """False when `live` trials fill the cluster, or the user's `limit`, which counts instead; True when unknown."""
+        """False when `live` trials that run fill the cluster, or the user's `limit` instead; True when unknown."""
         if limit is not None:
             return live < limit
         if not trials:

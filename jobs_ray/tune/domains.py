@@ -26,6 +26,7 @@ import numpy as np
 from ray.tune.search import sample as ray_sample
 
 from jobs_ray.space import Categorical, Integer, Mixture, Parameter, Real, SearchSpace, SpaceError
+from jobs_ray.tune import placeholders
 from jobs_ray.tune.mixtures import MixtureDomain, mixture
 from jobs_ray.tune.nodes import Choice, Constant, Leaf, Node, Tree, join
 
@@ -33,7 +34,6 @@ __all__ = ["NORMAL_QUANTILE", "TuneSpace", "mixture"]
 
 NORMAL_QUANTILE = 0.995
 _NORMAL_Z = 2.5758293035489004  # the standard normal's quantile of NORMAL_QUANTILE
-_FUNCTION_PLACEHOLDER = "__fn_ph"  # what Ray puts in the place of a sample_from (ray.tune.impl.placeholder)
 
 
 class TuneSpace:
@@ -85,7 +85,7 @@ def _translate(node: Any, path: str) -> Node:
         keys = tuple(node)
         return Tree(dict, keys, tuple(_translate(node[key], join(path, key)) for key in keys))
     if isinstance(node, list | tuple):
-        if len(node) == 2 and node[0] == _FUNCTION_PLACEHOLDER:
+        if len(node) == 2 and node[0] == placeholders.FUNCTION:
             raise _sample_from(path)
         children = tuple(_translate(item, join(path, i)) for i, item in enumerate(node))
         if all(isinstance(child, Constant) for child in children):

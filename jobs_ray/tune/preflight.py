@@ -6,9 +6,12 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ray.tune.trainable import FunctionTrainable
+from ray.tune.trainable import FunctionTrainable, Trainable
 
 from jobs_ray.cluster import state_api_error
+from jobs_ray.space import SpaceError
+from jobs_ray.space.template import is_parameter
+from jobs_ray.tune.nodes import join
 from jobs_ray.tune.run_context import unwrapped
 
 _TRAINERS = {
@@ -36,11 +39,38 @@ def refuse_reused_function_actors(tune_controller: Any, trial: Any) -> None:
         )
 
 
+def refuse_missing_save(trial: Any) -> None:
+    """Raises ValueError for a class that saves nothing where Ray saves each trial at its end, as it does by default:
+    every trial would fail there, with nothing but a NotImplementedError to tell why."""
+    kind = trial.get_trainable_cls()
+    if kind is None or not trial.checkpoint_at_end or _is_function(trial):
+        return
+    if kind.save_checkpoint is Trainable.save_checkpoint and kind.save is Trainable.save:
+        raise ValueError(
+            f"{kind.__name__} has no save_checkpoint, and Ray saves each trial of a class at its end: all would fail. "
+            "Write save_checkpoint and load_checkpoint (a promoted trial goes on from there with resume_key), or give "
+            "tune.RunConfig(checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False))"
+        )
+
+
+def _refuse_parameters_of_the_core(config: Any, path: str = "") -> None:
+    """Raises SpaceError for a parameter of ours within a trial's configuration: Ray takes it for a constant object, and
+    shows it to no searcher."""
+    if is_parameter(config):
+        raise SpaceError(
+            f"parameter {path!r} is a {type(config).__name__} of jobs_ray, which Ray Tune passes on as a constant; "
+            "write a tune.* domain or jobs_ray.mixture(...) into param_space, or give JoBSSearcher the whole space"
+        )
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        _refuse_parameters_of_the_core(value, join(path, key))
+
+
 def warnings_before_training(trial: Any, *, max_concurrency: int | None, stopped_by_us: bool) -> Iterator[str]:
     """What can be known from the settings and the first trial, before it trains.
 
-    stopped_by_us: short runs are ended by the scheduler, not by the trainable itself (`steps_key`).
+    stopped_by_us: short runs are ended by the scheduler, not by the trainable itself (`steps_key`). Raises SpaceError.
     """
+    _refuse_parameters_of_the_core(trial.config)
     if max_concurrency is None:
         yield (
             "max_concurrent_trials is not set, so Ray may keep one configuration waiting that was chosen before "
@@ -53,6 +83,14 @@ def warnings_before_training(trial: Any, *, max_concurrency: int | None, stopped
             "Install 'ray[default]' and start Ray with its dashboard, or let the runs end themselves: "
             "JoBSSearcher(steps_key='max_steps')"
         )
+
+
+def repeated(times: int) -> str:
+    """Behind a Repeater."""
+    return (
+        f"each configuration is {times} whole trials, whose mean counts, as a Repeater has it; they share the budget, "
+        "and none is stopped early"
+    )
 
 
 def few_samples(num_samples: int, budget: float, unit: str = "full runs") -> str:

@@ -15,6 +15,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,9 @@ def setup(folder: str) -> Setup:
     )
 
 
-def write(storage: Any, name: str, text: str) -> None:
-    """Beside Ray's own files in the storage of an experiment; said where that cannot be."""
+def write(storage: Any, template: str, text: str) -> None:
+    """Beside Ray's own files in the storage of an experiment, as a new session's; said where that cannot be."""
+    name = template.format(datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))  # as Ray names a session
     path = f"{storage.experiment_fs_path}/{name}"
     try:
         with storage.storage_filesystem.open_output_stream(path) as file:

@@ -23,6 +23,9 @@ TIMELESS = 25
 """Results without a usable time after which a trial that had none with it is stopped: the first few may be of warming
 up, but nothing can be learned from it, and nothing it trains can be charged."""
 
+_COUNTERS = {TRAINING_ITERATION, "time_total_s", "time_since_restore", "iterations_since_restore", "timesteps_total"}
+"""Ray's own counters of a trial, which start again in a new one."""
+
 Reading: TypeAlias = tuple[float, float | None]
 """Absolute time of a report, and its value."""
 
@@ -103,7 +106,7 @@ class Reader:
         self._timeless[trial_id] = -(2**31)
         resume = self.resumes.get(trial_id)
         # any other attribute is the user's own count, which goes on where the checkpoint left off
-        if resume is None or self.time_attr != TRAINING_ITERATION:
+        if resume is None or self.time_attr not in _COUNTERS:
             return raw
         return resume.absolute(raw)
 

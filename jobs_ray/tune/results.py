@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.fs
@@ -30,10 +31,12 @@ def recommend(results: ResultGrid | str | os.PathLike[str]) -> Recommendation | 
     `get_best_result` compares short with full runs.) Raises FileNotFoundError when the folder holds no searcher
     state, StateError when it is not one of JoBSSearcher.
 
-    Nothing is unpickled: in the place of a constant that JSON cannot hold stands a placeholder, take it from your own
-    param_space.
+    Nothing is unpickled: from a folder, in the place of an object that JSON cannot hold stands a placeholder, take it
+    from your own param_space; a ResultGrid has it.
     """
-    return load_session(results).recommendation()
+    trials = results if isinstance(results, ResultGrid) else ()
+    given = [SimpleNamespace(trial_id=(r.metrics or {}).get("trial_id"), config=r.config) for r in trials]
+    return load_session(results).recommendation(given)
 
 
 def load_session(results: ResultGrid | str | os.PathLike[str]) -> Session:
@@ -42,6 +45,8 @@ def load_session(results: ResultGrid | str | os.PathLike[str]) -> Session:
     The folder is not trusted: nothing in it is unpickled, and links that lead out of it are not followed.
     """
     filesystem, folder = locate(results)
+    if filesystem.get_file_info(folder).type is not pyarrow.fs.FileType.Directory:
+        raise FileNotFoundError(f"{folder} is no folder; expected the folder of an experiment that Ray Tune wrote")
     selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
     found = {
         info.path: info
@@ -65,6 +70,12 @@ def load_session(results: ResultGrid | str | os.PathLike[str]) -> Session:
     raise errors[0]
 
 
+def last_saved(filesystem: pyarrow.fs.FileSystem, folder: str) -> float:
+    """Unix time of the newest state in the folder, by its file system's clock; 0 without one."""
+    files = filesystem.get_file_info(pyarrow.fs.FileSelector(folder, allow_not_found=True))
+    return max(((info.mtime_ns or 0) / 1e9 for info in files if info.base_name.startswith(_STATE_PREFIX)), default=0.0)
+
+
 def _load(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> Session:
     newest = info.path
     if info.size > _LARGEST:
@@ -72,10 +83,15 @@ def _load(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> Sessi
     with filesystem.open_input_stream(newest) as stream, tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, Path(newest).name)
         copy.write_bytes(stream.readall())
+        if copy.read_bytes()[:1] == b"\x80":  # a pickle, as Ray's own searchers write
+            raise StateError(
+                f"{newest} is not the state of a JoBSSearcher, but of another searcher: jobs-ray report shows it"
+            )
         try:
             state = statefile.load(copy)
         except StateError as error:
-            raise StateError(f"{newest} is not the state of a JoBSSearcher: {error}") from error
+            why = str(error).replace(str(copy), "it")
+            raise StateError(f"{newest} is not the state of a JoBSSearcher: {why}") from error
     return session_state.from_state(state, Replaced())
 
 

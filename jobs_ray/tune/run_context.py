@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -36,6 +37,18 @@ class RunContext:
         self.metric: str | None = None
         self.mode: str | None = None
         self.verbosity: int | None = None  # of RunConfig; None: not known
+        self.stop: Any = None  # of RunConfig: a dict, or a stopper
+        self.over = False
+
+    def learn(self, num_samples: int | None, stop: Any) -> None:
+        """What Ray tells a callback."""
+        self.num_samples = num_samples if self.num_samples is None else self.num_samples
+        self.stop = stop
+
+    def met(self, result: Mapping[str, Any]) -> bool:
+        """Whether a trial has come to the end that the user set for all, as {"time_total_s": 3600}."""
+        stop = self.stop if isinstance(self.stop, dict) else {}
+        return any(key in result and result[key] >= value for key, value in stop.items())
 
     @property
     def searcher(self) -> Searcher | None:
@@ -125,6 +138,7 @@ def callback_joins(callback: Callback) -> RunContext | None:
 
 def run_ends(run: RunContext) -> None:
     """Forgets the run, so that the next one in this thread does not take its scheduler for its own."""
+    run.over = True
     if _current.get() is run:
         _current.set(None)
 

@@ -15,7 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search.repeater import Repeater
 
 from jobs_ray.search.optimizer import Decision
-from jobs_ray.tune import preflight, run_context, stragglers
+from jobs_ray.tune import limits, preflight, run_context, stragglers
 from jobs_ray.tune.searcher import JoBSSearcher
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
     """First in, first out; a trial ends when the JoBSSearcher of the same run says so.
 
     Raises TypeError at the first trial if the run's search_alg is not a JoBSSearcher, and ValueError if actors
-    are reused by a function trainable.
+    are reused by a function trainable, or a class without `save_checkpoint` is to be saved at its end.
     """
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
@@ -35,16 +35,20 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Refuses what cannot work, before the first trial trains."""
-        find_searcher(tune_controller)
+        searcher = find_searcher(tune_controller)
+        if searcher.repeats > 1:
+            limits.repeat(searcher.session, searcher.repeats)
         run_context.join_callbacks(tune_controller)
         preflight.refuse_reused_function_actors(tune_controller, trial)
+        preflight.refuse_missing_save(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP when the optimiser says so."""
         searcher = find_searcher(tune_controller)
-        if searcher.repeated:
-            return str(TrialScheduler.CONTINUE)
-        decision = searcher.record(trial.trial_id, result)
+        if searcher.repeats > 1:
+            decision = limits.whole(searcher.session, trial.trial_id, result)
+        else:
+            decision = searcher.record(trial.trial_id, result)
         return str(TrialScheduler.STOP if decision is Decision.STOP else TrialScheduler.CONTINUE)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
@@ -67,7 +71,10 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
         newest_first = (t for t in reversed(tune_controller.get_trials()) if t.status == Trial.PENDING)
         oldest_first = list(itertools.islice(newest_first, pending))[::-1]
         starting = _starting(tune_controller) if pending > 1 else ()
-        return next((trial for trial in oldest_first if trial not in starting), next(iter(oldest_first), None))
+        chosen = next((trial for trial in oldest_first if trial not in starting), next(iter(oldest_first), None))
+        if chosen is None:  # paused by a scheduler around this one, as Ray's ResourceChangingScheduler
+            return next((t for t in tune_controller.get_live_trials() if t.status == Trial.PAUSED), None)
+        return chosen
 
     def debug_string(self) -> str:
         """For Tune's status display."""
@@ -86,15 +93,15 @@ def _starting(tune_controller: Any) -> set[Trial]:
 def find_searcher(tune_controller: Any) -> JoBSSearcher:
     """The JoBSSearcher behind the wrappers of the controller's search algorithm. Raises TypeError without one.
 
-    Behind a Repeater, which averages whole trials, none may be stopped: the searcher is marked `repeated`.
+    Behind a Repeater, which averages whole trials, none may be stopped early: the searcher is told how many they are.
     """
     searcher = tune_controller.search_alg
-    repeated = False
+    repeats = 1
     while hasattr(searcher, "searcher"):
         searcher = searcher.searcher
-        repeated = repeated or isinstance(searcher, Repeater)
+        repeats *= searcher.repeat if isinstance(searcher, Repeater) else 1
     if isinstance(searcher, JoBSSearcher):
-        searcher.repeated = repeated
+        searcher.repeats = repeats
         return searcher
     raise TypeError(
         f"JoBSScheduler asks a JoBSSearcher when to stop a trial, but search_alg is {type(searcher).__name__}; "

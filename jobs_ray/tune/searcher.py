@@ -14,14 +14,14 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from ray.tune.search.searcher import Searcher
 
 from jobs_ray.models.late_import import import_models
 from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Suggestion
-from jobs_ray.tune import failures, reconcile, recovery, run_context, session_state, statefile, stragglers, warmstart
+from jobs_ray.tune import failures, limits, reconcile, recovery, run_context, session_state, statefile, stragglers
+from jobs_ray.tune import warmstart as warm
 from jobs_ray.tune.background import Moment, Proposer
 from jobs_ray.tune.begin import LOST, begin
 from jobs_ray.tune.capacity import Capacity
@@ -47,7 +47,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         metric, mode: what to optimise, "min" or "max".
         max_t: time (in units of `time_attr`) of a full run.
         budget: what may be spent, in full runs, or in the unit of `cost_attr`; when it is spent, the search is over.
-        short_t, num_full, num_confirm: parts of the plan; "auto" adapts them (DESIGN section 3).
+        short_t, num_full, num_confirm: parts of the plan; "auto" adapts them (docs/how-it-works.md).
         time_attr: the result key that holds the training progress.
         steps_key: config key that receives the time a trial is to train to, for trainables that end themselves.
         resume_key: config key that receives the checkpoint of the short run that is promoted, or None: its path, or
@@ -65,6 +65,11 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     Raises ValueError on settings that contradict each other.
     """
+
+    _run: run_context.RunContext | None
+    _trials: Sequence[Any]
+    _watched: set[str]
+    _unpickled: bool
 
     def __init__(
         self,
@@ -97,8 +102,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         )  # fmt: skip
         self._settings.check_objective(metric, mode)
         super().__init__(metric=metric, mode=mode)
-        self._metric: str | None = metric
-        self._mode: str | None = mode
+        self._metric, self._mode = metric, mode
         self._replaced = Replaced(predictor, surrogate, acquisition)
         self._space_is_mine = space is not None
         self._space: TuneSpace | None = None if space is None else self._settings.translate(space)
@@ -106,10 +110,6 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._limit: int | None = None
         self._session: Session | None = None
         self._unreconciled = False
-        self._run: run_context.RunContext | None
-        self._trials: Sequence[Any]
-        self._watched: set[str]
-        self._unpickled: bool
         self._start_runtime()
 
     # ---- before the run
@@ -123,7 +123,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._metric = self._settings.agree("metric", self._metric, metric)
         self._mode = self._settings.agree("mode", self._mode, mode)
         self._run = run_context.searcher_starts(self)
-        self._set_num_samples(spec.get("num_samples"))
+        self._num_samples = limits.end_of(spec.get("num_samples"), self._num_samples)
+        if self._session is not None:  # it knows evaluated points, or another fit()
+            limits.expect(self._session, spec.get("num_samples"))
         translated = self._settings.translate(config)
         if self._space_is_mine:
             return not translated.core  # constants only: they are merged by Ray
@@ -135,8 +137,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Notes the limit; True: `suggest` keeps it, and the ConcurrencyLimiter passes everything on.
 
-        Its own books know neither trials that a restore starts anew nor those it ends, and it keeps their ends from us.
-        Its `batch=True` has no effect.
+        Its own books know neither trials that a restore starts anew nor those it ends, and it keeps their ends from us
+        (its `batch=True` has no effect).
         """
         self._limit = max_concurrent
         return True
@@ -150,11 +152,11 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         intermediate_values: Sequence[float] | None = None,
     ) -> None:
         """Adds an observation from elsewhere, not charged to the budget. Raises SpaceError if it is foreign."""
-        warmstart.add_point(self.session, parameters, value, error or pruned, intermediate_values)
+        warm.add_point(self.session, parameters, value, error or pruned, intermediate_values)
 
     def add_evaluated_trials(self, trials_or_analysis: Any, metric: str) -> None:
         """Adds the trials of another experiment with their times (and, of an analysis, their curves)."""
-        warmstart.add_trials(self.session, trials_or_analysis, metric)
+        warm.add_trials(self.session, trials_or_analysis, metric)
 
     # ---- the run
 
@@ -167,7 +169,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                 logger.error("the search ends: %s", session.failures.verdict)
             return None if session.live else str(Searcher.FINISHED)
         propose, spare = self._proposer.next, self._spare()
-        if session.live and not self._capacity.free(len(session.live), self._limit, self._trials):
+        running = len(session.live) if self._scheduled else self._capacity.running(session.live, self._trials)
+        if session.live and not self._capacity.free(running, self._limit, self._trials):
             if spare:
                 self._prepare()
             return None
@@ -191,10 +194,10 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Records the last report and ends the trial; unknown and repeated ids are harmless."""
         own_end = self.session.own_end(trial_id, result, self._scheduled)
+        if own_end is False and result and self._run is not None:
+            own_end = self._run.met(result)
         if result:
-            if set(result) == {self.metric}:  # a Repeater passes on the mean of the metric, and no time
-                result = {**result, self._settings.time_attr: self._settings.max_t or 1}
-            self.session.record(trial_id, result)
+            self.session.record(trial_id, limits.with_time(self.session, trial_id, result))
         self.session.end(trial_id, error, own_end, failures.error_of(trial_id, self._trials) if error else None)
         self._prepare()
 
@@ -203,7 +206,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         return self.session.record(trial_id, result)
 
     def _prepare(self) -> None:
-        if self._num_samples is None or self.session.handed_out < self._num_samples:
+        most = self.session.num_samples
+        if most is None or self.session.handed_out * self.repeats < most:
             self._proposer.prepare(self.session.core, self._moment(), self._spare())
 
     def _spare(self) -> int:
@@ -220,7 +224,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     @property
     def _scheduled(self) -> bool:
         """Whether a JoBSScheduler is at work; then no other scheduler is."""
-        return self._run is not None and self._run.scheduler is not None and not self.repeated
+        return self._run is not None and self._run.scheduler is not None and self.repeats == 1
 
     def see(self, trials: Sequence[Any]) -> None:
         """The callback and the scheduler show Ray's trials (the live list): for checkpoints and free slots."""
@@ -241,7 +245,10 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def _refuse_to_start_anew(self, now: bool = True) -> None:
         """Raises StateError where Ray could not restore the experiment, and begins another or ends. now: it shows."""
-        self._run = self._run or run_context.searcher_joins(self)  # the callback says it, too: Ray may only log it
+        if self._run is None or self._run.over:  # with an empty param_space Ray has told us nothing
+            self._run = run_context.searcher_joins(self)
+            if self._session is not None and not (self._unreconciled or self._unpickled):
+                limits.expect(self._session, self._run.num_samples)
         if self._unpickled and now:
             if self._trials or self._unreconciled or self._session is None:  # else none was shown, but asked for
                 recovery.refuse_to_start_anew(self._trials, self.CKPT_FILE_TMPL.format("*"), self._settings.search_id)
@@ -251,7 +258,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def recommendation(self) -> Recommendation | None:
         """What to train, with its (predicted) final value and whether a full run confirmed it."""
-        return self.session.recommendation()
+        return self.session.recommendation(self._trials)
 
     def report(self) -> dict[str, Any]:
         """Phases, budget ledger and every trial (config, phase, curve, prediction, final) as plain data."""
@@ -282,17 +289,13 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                 self._metric = self._settings.agree("metric", self._metric, self._run.metric)
                 self._mode = self._settings.agree("mode", self._mode, self._run.mode)
                 if self._num_samples is None and not self._unreconciled:  # at a restore Ray tells everybody 1
-                    self._set_num_samples(self._run.num_samples)
+                    self._num_samples = limits.end_of(self._run.num_samples, self._num_samples)
             hint = LOST if self._unreconciled else f": {recovery.NOT_RESTORED}. Else " if self._unpickled else "; "
             self._session = begin(
                 self._settings, self._space, self._metric, self._mode, self._num_samples, self._replaced, hint
             )
             self._metric = self._session.metric
         return self._session
-
-    def _set_num_samples(self, num_samples: int | None) -> None:
-        if num_samples is not None and 0 < num_samples < 2**31:  # -1 arrives as sys.maxsize
-            self._num_samples = num_samples
 
     # ---- saved state
 
@@ -308,9 +311,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         try:
             super().save_to_dir(checkpoint_dir, session_str)
         except OSError as error:
-            logger.error(
-                "the state of the search could not be saved (%s); the older one stays, next try at 10 s", error
-            )
+            logger.error("the state of the search could not be saved (%s); the older one stays till 10 s on", error)
 
     def restore(self, checkpoint_path: str) -> None:
         """Goes on from a saved state, which wins over what was set. Raises StateError, nothing changed."""
@@ -338,7 +339,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         logger.warning("no saved state of the search can be used: it is built anew from Ray's trials and their results")
         self._session = None
         self._metric, self._mode = self._metric or known.metric, self._mode or known.mode
-        self._set_num_samples(known.num_samples)
+        self._num_samples = limits.end_of(known.num_samples, self._num_samples)
         if self._space is None and known.space is not None:
             self._space = self._settings.translate(known.space)
 
@@ -354,8 +355,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
             except ValueError as error:  # Ray's files do not tell the space either
                 logger.error("the search cannot be built anew: %s", error)
                 return False
-            name = self.CKPT_FILE_TMPL.format(datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))  # as Ray names a session
-            recovery.write(trials[0].storage, name, statefile.text(session_state.to_text(self.session)))
+            text = statefile.text(session_state.to_text(self.session))
+            recovery.write(trials[0].storage, self.CKPT_FILE_TMPL, text)
         return self._session is not None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -375,6 +376,5 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._proposer, self._capacity = Proposer(), Capacity()
         self._trials = ()
         self._watched = set()  # live when restored: a wrapper may keep their ends to itself
-        self._run = None
-        self._unpickled = False
-        self.repeated = False  # set by the scheduler behind a Repeater, which averages whole trials
+        self._run, self._unpickled = None, False
+        self.repeats = 1  # set by the scheduler: trials that a Repeater around it makes of each

@@ -14,7 +14,7 @@ from typing import Any
 from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
 from jobs_ray.trials import TrialStatus
 from jobs_ray.trials.records import SavedTrial
-from jobs_ray.tune import checkpoints
+from jobs_ray.tune import checkpoints, placeholders
 from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.failures import Failures
 from jobs_ray.tune.pulse import PATIENCE, Pulse, mark_of
@@ -45,14 +45,13 @@ class Session:
         self.metric = metric
         self.mode = mode
         self.num_samples = num_samples
+        self.repeats = 1  # trials of Ray's for each of ours, behind a Repeater
         self.core: JoBSOptimizer = settings.optimizer(space, mode, num_samples, replaced)
         self.reader = Reader(metric, settings.time_attr, settings.cost_attr)
         self.live: set[str] = set()
-        self.handed_out = 0
-        self.ended = 0
-        self.failures = Failures()
+        self.handed_out = self.ended = 0
+        self.failures, self.pulse = Failures(), Pulse()
         self.saved: dict[str, SavedTrial] = {}
-        self.pulse = Pulse()
         self.train_checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
         self._stopped: set[str] = set()  # told to stop, and not ended yet
@@ -68,8 +67,7 @@ class Session:
     def hand_out(self, trial_id: str, suggestion: Suggestion, trials: Sequence[Any]) -> dict[str, Any] | None:
         """Registers a suggestion; the trainable's config. `trials`: Ray's, for the checkpoint to resume from.
 
-        None, and nothing registered: that checkpoint is gone, and the budget has not enough left for a whole run. The
-        optimiser is to be asked again; it knows now.
+        None, and nothing registered: that checkpoint is gone, and the budget has not enough for a whole run; ask again.
         """
         checkpoint, source = None, suggestion.resume_from
         if source is not None:
@@ -237,10 +235,12 @@ class Session:
 
     # ---- answers, in the user's terms
 
-    def recommendation(self) -> Recommendation | None:
-        """What to train; None while nothing was observed."""
-        found = self.core.recommendation()
-        return found and dataclasses.replace(found, config=plain(self.space.ray_config(found.config)))
+    def recommendation(self, trials: Iterable[Any] = ()) -> Recommendation | None:
+        """What to train; None while nothing was observed. `trials`: Ray's, or its results, for objects in the space."""
+        if (found := self.core.recommendation()) is None:
+            return None
+        config = plain(self.space.ray_config(found.config))
+        return dataclasses.replace(found, config=placeholders.resolved(config, found.trial_id, trials))
 
     def report(self) -> dict[str, Any]:
         """The optimiser's summary with the configurations as the trainable got them."""

@@ -55,17 +55,15 @@ def add_trials(session: Session, trials_or_analysis: Any, metric: str) -> None:
             f"add_evaluated_trials got a {type(trials_or_analysis).__name__}; "
             "expected a Trial, a list of Trials or an ExperimentAnalysis"
         )
-    found = False
-    for trial in trials:
-        curve = list(_curve(frames.get(trial.trial_id), trial.last_result, session.settings.time_attr, metric))
-        if not curve:
-            continue
-        found = True
-        complete = trial.status == Trial.TERMINATED and (
-            session.settings.max_t is None or curve[-1][0] >= session.settings.max_t
-        )
-        session.core.add_observation(own_config(session, trial.config), curve, complete=complete)
-    if not found:
+    time_attr, max_t = session.settings.time_attr, session.settings.max_t
+    curves = [list(_curve(frames.get(t.trial_id), t.last_result, time_attr, metric)) for t in trials]
+    # of trials that another scheduler has cut, only the longest ones came to their end
+    full = max((curve[-1][0] for curve in curves if curve), default=0.0) if max_t is None else max_t
+    for trial, curve in zip(trials, curves, strict=True):
+        if curve:
+            complete = trial.status == Trial.TERMINATED and curve[-1][0] >= full
+            session.core.add_observation(own_config(session, trial.config), curve, complete=complete)
+    if not any(curves):
         logger.warning("none of the %d trials reported %r; nothing was added", len(trials), metric)
 
 

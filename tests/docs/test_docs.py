@@ -11,6 +11,7 @@ import builtins
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -56,6 +57,21 @@ INLINE = [
     for page in PAGES
     for command in re.findall(r"`((?:jobs-ray|python|pip install|make) [^`\n]+)`", page.read_text("utf-8"))
 ]
+
+
+@pytest.mark.slow
+def test_the_readmes_first_search_runs_as_it_stands(tmp_path: Path) -> None:
+    """As a user would paste it. Once every trial failed: Ray saves classes at their end, and this one saves nothing."""
+    [block] = [b for b in PYTHON if b.page == "README.md" and "class Training(tune.Trainable)" in b.text]
+    script = tmp_path / "first.py"
+    script.write_text(f"import ray\nray.init('local', num_cpus=2, include_dashboard=False)\n{block.text}", "utf-8")
+    environment = {**os.environ, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "confirmed=True" in done.stdout.splitlines()[-1]
+    assert "recommended (confirmed by a full run)" in done.stdout, done.stdout[-2000:]
 
 
 def name_of(block: Block) -> str:

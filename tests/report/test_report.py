@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,13 @@ import ray
 from ray import tune
 
 from jobs_ray import JoBSScheduler, JoBSSearcher, ScalingLawPredictor, cli, mixture, recommend
+from jobs_ray.report import command as report_command
 from jobs_ray.report import export, foreign, sensitivity
 from jobs_ray.report.answer import answer
-from jobs_ray.report.collect import collect
 from jobs_ray.report.experiment import Report
 from jobs_ray.report.figures import figures
 from jobs_ray.report.figures_trials import calibration_sentence
+from jobs_ray.report.gather import collect
 from jobs_ray.report.page import write_html
 from jobs_ray.report.predictions import Predicted
 from jobs_ray.report.tables import decimals, text
@@ -443,6 +445,53 @@ def test_another_searchers_folder_is_called_that(
     assert "Experiment by Ray Tune's random or grid search (no JoBSSearcher took part)" in out
     assert "The best trial that trained to the end" in out
     assert "JoBS report" not in out
+    for option in ("--metric", "--time-attr"):  # a slip, and no empty report
+        assert cli.main(["report", str(folder), option, "nonexist"]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"no trial reported 'nonexist' as a number; {option} is one of: accuracy, " in said
+
+
+def test_what_a_search_knows_cannot_be_said_otherwise(searched: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(searched.folder), "--metric", "loss", "--mode", "min"]) == 0
+    capsys.readouterr()
+    for option, value in (("--metric", "accuracy"), ("--mode", "max"), ("--time-attr", "step")):
+        assert cli.main(["report", str(searched.folder), option, value]) == 2
+        assert f"{option} is {value!r}, but {searched.folder} is a search by" in capsys.readouterr().err
+
+
+def test_the_file_that_cannot_be_written_is_named(
+    searched: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    monkeypatch.setattr(report_command, "_require", lambda *_: None)  # neither kaleido nor Chrome is looked for
+    assert cli.main(["report", str(searched.folder), "--html", str(tmp_path / "x.html"), "--png", str(taken)]) == 2
+    assert f"cannot write {taken}: File exists" in " ".join(capsys.readouterr().err.split())
+
+
+def test_watch_ends_when_the_search_is_over(searched: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["watch", str(searched.folder)]) == 0
+    out = capsys.readouterr().out
+    assert "The search is over" in out
+    assert "left" not in out
+
+
+def test_watch_says_that_a_driver_may_be_dead(
+    searched: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Naive: "2 running, about 3 min left" for ever."""
+    folder = shutil.copytree(searched.folder, tmp_path / "killed")
+    for state in folder.glob("searcher-state-*"):
+        data = json.loads(state.read_text())
+        data["session"]["optimizer"]["trials"][-1]["status"] = "running"
+        state.write_text(json.dumps(data))
+        os.utime(state, (time.time() - 600,) * 2)
+    assert cli.main(["watch", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "1 running" in out
+    assert re.search(r"Nothing was saved for 10 min while trials run: the driver may be dead", out)
+    assert "is over" not in out
+    assert not re.search(r"about .* left", out)
 
 
 def test_experiments_are_compared(
