@@ -116,7 +116,7 @@ class Reader:
             self._complain(
                 "missing",
                 trial_id,
-                f"reported no {self.metric!r}, only {_keys(result)}; it counts as a failed report",
+                f"reported no {self.metric!r}, only {_keys(result)}; it is taken for training between evaluations",
             )
             return None
         value = as_number(result[self.metric])

@@ -14,10 +14,10 @@ from typing import Any
 from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
 from jobs_ray.trials import TrialStatus
 from jobs_ray.trials.records import SavedTrial
-from jobs_ray.tune import checkpoints, placeholders
+from jobs_ray.tune import checkpoints, placeholders, stops
 from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.failures import Failures
-from jobs_ray.tune.pulse import PATIENCE, Pulse, mark_of
+from jobs_ray.tune.pulse import Pulse, mark_of
 from jobs_ray.tune.result_reader import TIMELESS, TRAINING_ITERATION, Reader, Reading, Resume
 from jobs_ray.tune.settings import Replaced, Settings
 from jobs_ray.tune.weights import plain
@@ -55,6 +55,7 @@ class Session:
         self.train_checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
         self._stopped: set[str] = set()  # told to stop, and not ended yet
+        self.between: dict[str, float] = {}  # t of the last report of each live trial, if it was without the metric
         self._latest: tuple[tuple[Any, ...], Decision] | None = None  # the report recorded last, and its answer
         self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark_of`
         # node and process of each live trial's last report; None: of a driver that is gone
@@ -137,27 +138,22 @@ class Session:
             return Decision.STOP if hopeless else Decision.CONTINUE
         if found := self.reader.checkpoint(trial_id, result):
             self.train_checkpoints[trial_id] = found
-        cost = self.reader.cost(trial_id, reading[0], result)
-        decision = self.core.report(trial_id, *reading, cost, restarted=self._restarted(trial_id, result), fit=False)
+        if trial_id in self.live and self.metric not in result:
+            self.between[trial_id] = reading[0]
+            decision = stops.between(self, trial_id, reading[0])
+        else:
+            cost = self.reader.cost(trial_id, reading[0], result)
+            restarted = self._restarted(trial_id, result)
+            decision = self.core.report(trial_id, *reading, cost, restarted=restarted, fit=False)
         if decision is Decision.STOP and self.settings.steps_key is not None:
-            decision = self._past_its_steps(trial_id, reading[0])
-        if trial_id in self.live and (why := self._stands_still(trial_id, result, reading[0])):
+            decision = stops.past_its_steps(self, trial_id, reading[0])
+        if trial_id in self.live and (why := stops.stands_still(self, trial_id, result, reading[0])):
             decision = Decision.STOP
             if trial_id not in self._stopped:
                 logger.warning("trial %s is stopped: %s", trial_id, why)
         if decision is Decision.STOP and trial_id in self.live:
             self._stopped.add(trial_id)
         return decision
-
-    def _stands_still(self, trial_id: str, result: Mapping[str, Any], t: float) -> str | None:
-        """Why a trial should not go on for ever."""
-        idle = 0 if (mark := mark_of(result)) is None else self.pulse.report(trial_id, mark, t)
-        name, trial, max_t = self.settings.time_attr, self.core.trials[trial_id], self.core.max_t
-        if idle >= PATIENCE:
-            return f"{idle} reports in a row brought {name!r} no further than {trial.curve.last_t:g}"
-        if max_t is not None and trial.wasted >= max_t:
-            return f"{name!r} went back again and again: {trial.wasted:g} steps, a whole run, were trained and lost"
-        return None
 
     def goes_on(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Ray told the searcher of this report, so it did not end the trial."""
@@ -199,6 +195,7 @@ class Session:
 
         why: the error, of a trial that raised one.
         """
+        stops.last_value_stands(self, trial_id)
         self.core.tell(trial_id, error=error, own_end=own_end)
         if trial_id in self.live:
             failed = self.core.trials[trial_id].status is TrialStatus.FAILED
@@ -206,7 +203,7 @@ class Session:
             self.live.discard(trial_id)
             self._stopped.discard(trial_id)
             self.pulse.drop(trial_id)
-            for known in (self._workers, self._went_on, self.marks):
+            for known in (self._workers, self._went_on, self.marks, self.between):
                 known.pop(trial_id, None)
             self.ended += 1
 
@@ -214,13 +211,6 @@ class Session:
         """The phase of a trial; the present one for trials that are not ours."""
         trial = self.core.trials.get(trial_id)
         return self.core.phase if trial is None else trial.phase
-
-    def _past_its_steps(self, trial_id: str, t: float) -> Decision:
-        """A trial that was told its steps ends by itself, in order; it is stopped only if it diverged or goes on."""
-        trial = self.core.trials.get(trial_id)
-        if trial is None or not trial.running or trial.grant is None or trial.curve.ends_failed:
-            return Decision.STOP
-        return Decision.STOP if t > trial.grant else Decision.CONTINUE
 
     def _checkpoint(self, source: str, trials: Sequence[Any]) -> tuple[Any, float]:
         """The checkpoint that a promotion of `source` would go on from, and its t; None and 0 if it is gone."""

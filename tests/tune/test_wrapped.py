@@ -190,3 +190,24 @@ def test_a_time_of_rays_starts_again_with_a_promotion() -> None:
     session.reader.resumes["promoted"] = Resume(3.0)
     assert session.reading("promoted", {"time_total_s": 1.5, "loss": 1.0}) == (4.5, 1.0)
     assert session.reading("other", {"time_total_s": 1.5, "loss": 1.0}) == (1.5, 1.0)
+
+
+class Seldom(Endless):
+    """Evaluates at every third report."""
+
+    def step(self) -> dict[str, Any]:
+        result = super().step()
+        return result if self.t % 3 == 0 else {"step": self.t, "done": False}
+
+
+def test_a_class_that_evaluates_now_and_then(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # as Ray tells whoever reports so
+    searcher = JoBSSearcher(max_t=STEPS, short_t=2, num_full=1, budget=5, seed=0)
+    results = fit(
+        half(Seldom), SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=2, reuse_actors=True
+    )
+    assert set(iterations(results)) == {3, STEPS}
+    found = searcher.recommendation()
+    assert found is not None
+    assert found.confirmed
+    assert searcher.report()["budget"]["spent"] == pytest.approx(sum(iterations(results)) / STEPS)
