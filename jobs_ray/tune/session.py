@@ -140,20 +140,24 @@ class Session:
             self.train_checkpoints[trial_id] = found
         if trial_id in self.live and self.metric not in result:
             self.between[trial_id] = reading[0]
-            decision = stops.between(self, trial_id, reading[0])
+            decision = stops.between(self.core.trials[trial_id], reading[0], self.core.max_t)
         else:
             cost = self.reader.cost(trial_id, reading[0], result)
             restarted = self._restarted(trial_id, result)
             decision = self.core.report(trial_id, *reading, cost, restarted=restarted, fit=False)
         if decision is Decision.STOP and self.settings.steps_key is not None:
-            decision = stops.past_its_steps(self, trial_id, reading[0])
-        if trial_id in self.live and (why := stops.stands_still(self, trial_id, result, reading[0])):
+            decision = stops.past_its_steps(self.core.trials.get(trial_id), reading[0])
+        if trial_id in self.live and (why := self._stands_still(trial_id, result, reading[0])):
             decision = Decision.STOP
             if trial_id not in self._stopped:
                 logger.warning("trial %s is stopped: %s", trial_id, why)
         if decision is Decision.STOP and trial_id in self.live:
             self._stopped.add(trial_id)
         return decision
+
+    def _stands_still(self, trial_id: str, result: Mapping[str, Any], t: float) -> str | None:
+        idle = 0 if (mark := mark_of(result)) is None else self.pulse.report(trial_id, mark, t)
+        return stops.stands_still(self.core.trials[trial_id], self.core.max_t, self.settings.time_attr, idle)
 
     def goes_on(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Ray told the searcher of this report, so it did not end the trial."""
@@ -195,7 +199,7 @@ class Session:
 
         why: the error, of a trial that raised one.
         """
-        stops.last_value_stands(self, trial_id)
+        stops.let_last_value_stand(self.core, trial_id, self.between.get(trial_id, 0.0))
         self.core.tell(trial_id, error=error, own_end=own_end)
         if trial_id in self.live:
             failed = self.core.trials[trial_id].status is TrialStatus.FAILED
