@@ -24,7 +24,7 @@ def between(trial: Trial, t: float, max_t: float | None) -> Decision:
 
 
 def let_last_value_stand(core: JoBSOptimizer, trial_id: str, t: float) -> None:
-    """A trial ends that has trained on to `t` since its last value: it is charged for that, and that value is its end."""
+    """A trial ends that has trained on to `t` since its last value: it is charged for that, and the value stands."""
     trial = core.trials.get(trial_id)
     if trial is not None and trial.curve.value and t > trial.curve.last_t:
         core.report(trial_id, t, core.settings.sign * trial.curve.value[-1], fit=False)
