@@ -71,7 +71,7 @@ def test_the_checkpoint_path_of_a_ray_train_run_is_taken_from_its_metrics(fit: F
         assert row["charged"] == pytest.approx((STEPS - 4) / STEPS)
 
 
-@pytest.mark.parametrize("trainable", [checkpointing_in_a_bucket, in_a_bucket])
+@pytest.mark.parametrize("trainable", [checkpointing_in_a_bucket, pytest.param(in_a_bucket, marks=pytest.mark.slow)])
 def test_a_storage_without_local_paths_hands_out_checkpoints(fit: Fit, tmp_path: Path, trainable: Any) -> None:
     """The bare path of a bucket names nothing on a worker: what is handed out carries its file system."""
     (tmp_path / "bucket").mkdir()
