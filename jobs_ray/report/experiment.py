@@ -70,6 +70,7 @@ class Report:
     `mixtures`: paths of the mixture parameters; `searched`: of everything that the search varied.
     `searcher`: what chose the configurations; a folder of another one than `OURS` has no plan and no recommendation.
     `default`: ids of the trials of the first of `points_to_evaluate`. `space`: what `Row.x` is a point of.
+    `mode_is_told`: else it was guessed from the metric's name.
     """
 
     folder: str
@@ -88,6 +89,13 @@ class Report:
     searcher: str = OURS
     default: tuple[str, ...] = ()
     space: SearchSpace | None = None
+    mode_is_told: bool = True
+
+    @property
+    def direction(self) -> str:
+        """Of the metric, in words."""
+        guessed = "" if self.mode_is_told else " (guessed from the name; --mode says it)"
+        return ("minimised" if self.mode == "min" else "maximised") + guessed
 
     @property
     def unit(self) -> str:

@@ -50,7 +50,7 @@ def collect_foreign(
     experiment = ray_folder.located(filesystem, folder, ray_folder.read(filesystem, folder))
     reported = {name: list(ray_folder.results(filesystem, trial)) for name, trial in experiment.trials.items()}
     metric = metric or experiment.metric or _only_metric(reported)
-    mode, time_attr = mode or _mode_of(metric), time_attr or "training_iteration"
+    told, mode, time_attr = mode is not None, mode or _mode_of(metric), time_attr or "training_iteration"
     curves = {name: _curve(lines, metric, time_attr) for name, lines in reported.items()}
     for option, name in (("--metric", metric), ("--time-attr", time_attr)):
         if any(reported.values()) and not any(
@@ -81,6 +81,7 @@ def collect_foreign(
         searched=varied({} if space is None else {block.name: block for block in space.blocks}, configs.values()),
         searcher=ray_folder.searcher_of(filesystem, folder),
         space=space,
+        mode_is_told=told,
     )
 
 

@@ -72,7 +72,7 @@ def shorten(trial_id: str) -> str:
 
 
 def _plan(report: Report) -> Section:
-    rows = [("metric", f"{report.metric}, {'minimised' if report.mode == 'min' else 'maximised'}")]
+    rows = [("metric", f"{report.metric}, {report.direction}")]
     plan, unit = report.plan, report.time_attr
     if plan is not None:
         rows.append(("full run", f"to {unit} = {plan['max_t']:g}"))

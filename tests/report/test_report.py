@@ -444,6 +444,7 @@ def test_another_searchers_folder_is_called_that(
     out = " ".join(capsys.readouterr().out.split())
     assert "Experiment by Ray Tune's random or grid search (no JoBSSearcher took part)" in out
     assert "The best trial that trained to the end" in out
+    assert "loss, minimised (guessed from the name; --mode says it)" in out
     assert "JoBS report" not in out
     for option in ("--metric", "--time-attr"):  # a slip, and no empty report
         assert cli.main(["report", str(folder), option, "nonexist"]) == 2
