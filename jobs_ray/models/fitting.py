@@ -5,6 +5,7 @@ FittedModels are a function of the trials alone; nothing of them is saved. The c
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -106,7 +107,7 @@ def fit_predictor(
     """The predictor learned from the full runs; None while there are fewer than three."""
     if cache.as_fitted:
         return cache.predictor
-    full = _trained([t for t in trials if t.final is not None and len(t.curve.t) > 1])
+    full = _trained([t for t in trials if t.final is not None and len(t.curve.t) > 1], cache.denoiser.fitted)
     full = full[: on_grid(len(full))][-MAX_FULL:]
     if max_t is None or len(full) < MIN_FULL:
         return None
@@ -119,10 +120,12 @@ def fit_predictor(
     return cache.predictor
 
 
-def _trained(full: list[Trial]) -> list[Trial]:
-    """Full runs without those that ended below their own first report, where most end above it: one that diverged says
-    nothing of how others go on, and of ten runs made the error for the others 700 times what it is."""
-    gained = [t for t in full if t.curve.value[-1] >= t.curve.value[0]]
+def _trained(full: list[Trial], noise: Smoothing) -> list[Trial]:
+    """Full runs without those that ended below their own first report, by more than noise, where most end above it: one
+    that diverged says nothing of how others go on; of ten runs it made the error for the others 700 times what it is.
+    """
+    luck = [2.0 * math.sqrt(noise.variance(1) + noise.variance(len(t.curve.value))) for t in full]
+    gained = [t for t, most in zip(full, luck, strict=True) if t.curve.value[-1] >= t.curve.value[0] - most]
     return gained if len(gained) >= max(MIN_FULL, len(full) // 2 + 1) else full
 
 

@@ -81,6 +81,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
                 self._print(f"JoBS: {line}")
             for warning in preflight.warnings_before_training(
                 trials[0],
+                # a Repeater does not hand the limit on
                 max_concurrency=searcher.max_concurrency if searcher.repeats == 1 else searcher.repeats,
                 stopped_by_us=searcher.can_stop and searcher.settings.steps_key is None,
             ):

@@ -124,12 +124,12 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._mode = self._settings.agree("mode", self._mode, mode)
         self._run = run_context.searcher_starts(self)
         self._num_samples = limits.end_of(spec.get("num_samples"), self._num_samples)
-        if self._session is not None:  # it knows evaluated points, or another fit()
-            limits.expect(self._session, spec.get("num_samples"))
         translated = self._settings.translate(config)
+        if self._session is not None:  # a second fit(), evaluated points, or restored by hand
+            limits.expect(self._session, spec.get("num_samples"))
         if self._space_is_mine:
             return not translated.core  # constants only: they are merged by Ray
-        if self._session is not None:  # a second fit(), or restored by hand: it goes on in the same space only
+        if self._session is not None:  # it goes on in the same space only
             return self._session.space.core == translated.core
         self._space = translated
         return True
