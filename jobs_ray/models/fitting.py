@@ -5,7 +5,6 @@ FittedModels are a function of the trials alone; nothing of them is saved. The c
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from jobs_ray.models.prediction import FittedPredictor, Predictor
 from jobs_ray.models.predictor import MIN_FULL
 from jobs_ray.models.scale import Scale, choose_scale
 from jobs_ray.models.smoothing import Denoiser, Smoothing
-from jobs_ray.models.training_points import informative, on_grid, winsorised
+from jobs_ray.models.training_points import informative, on_grid, undiverged, winsorised
 from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import LearningCurve, Trial, TrialStatus, TrialTable
 
@@ -57,7 +56,7 @@ class ModelCache:
     fits: Fits = field(default_factory=dict)
     denoiser: Denoiser = field(default_factory=Denoiser)
     costs: Regression | None = None
-    costs_of: tuple[str, ...] = ()  # ended trials, see models/cost.py
+    costs_of: int = 0  # so many trials, see models/cost.py
     # of so many trials and endings, smoothed so
     short_runs: dict[tuple[int, int, Smoothing], ShortRuns | None] = field(default_factory=dict)
     as_fitted: bool = False
@@ -85,7 +84,7 @@ class FittedModels:
     """`values`: the final of each trial with a curve as known or predicted, `{trial_id: (mean, stddev)}`, maximised.
 
     `features`: `n x d` points to the features that the surrogate knows; `best`: on the scale, the best posterior mean
-    among the points observed. No surrogate: nothing was observed, or the user's hook failed.
+    among the points observed or pending. No surrogate: nothing was observed, or the user's hook failed.
     """
 
     scale: Scale
@@ -107,7 +106,8 @@ def fit_predictor(
     """The predictor learned from the full runs; None while there are fewer than three."""
     if cache.as_fitted:
         return cache.predictor
-    full = _trained([t for t in trials if t.final is not None and len(t.curve.t) > 1], cache.denoiser.fitted)
+    full = [t for t in trials if t.final is not None and len(t.curve.t) > 1]
+    full = [full[i] for i in undiverged(np.array([t.curve.value[-1] - t.curve.value[0] for t in full]))]
     full = full[: on_grid(len(full))][-MAX_FULL:]
     if max_t is None or len(full) < MIN_FULL:
         return None
@@ -118,15 +118,6 @@ def fit_predictor(
         cache.predictor_key = key
         cache.predictions.clear()
     return cache.predictor
-
-
-def _trained(full: list[Trial], noise: Smoothing) -> list[Trial]:
-    """Full runs without those that ended below their own first report, by more than noise, where most end above it: one
-    that diverged says nothing of how others go on; of ten runs it made the error for the others 700 times what it is.
-    """
-    luck = [2.0 * math.sqrt(noise.variance(1) + noise.variance(len(t.curve.value))) for t in full]
-    gained = [t for t, most in zip(full, luck, strict=True) if t.curve.value[-1] >= t.curve.value[0] - most]
-    return gained if len(gained) >= max(MIN_FULL, len(full) // 2 + 1) else full
 
 
 def predict(

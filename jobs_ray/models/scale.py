@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 
-_TINY = 1e-100  # losses of data in odd units are small, too
+_FLOOR = 1e-6  # of the smallest loss: one of 0, as an error rate may be, lies that far below, and not endlessly
 
 
 @dataclass(frozen=True)
 class Scale:
-    """`is_log`: z = -log(-value), for values that are all negative (losses); else z = value."""
+    """`is_log`: z = -log(-value), for values that are all negative (losses); else z = value. `tiny`: the least loss."""
 
     is_log: bool
+    tiny: float = 1e-12
 
     def forward(self, values: Array) -> Array:
-        return -np.log(np.maximum(-values, _TINY)) if self.is_log else np.asarray(values, dtype=float)
+        return -np.log(np.maximum(-values, self.tiny)) if self.is_log else np.asarray(values, dtype=float)
 
     def to_values(self, z: Array, stddev: Array) -> tuple[Array, Array]:
         """Back to values: the median, and the standard deviation by the delta method (`d value = -value dz`)."""
@@ -34,7 +35,7 @@ class Scale:
 
     def from_values(self, mean: Array, stddev: Array) -> tuple[Array, Array]:
         """The inverse of `to_values`."""
-        return (self.forward(mean), stddev / np.maximum(-mean, _TINY)) if self.is_log else (mean, stddev)
+        return (self.forward(mean), stddev / np.maximum(-mean, self.tiny)) if self.is_log else (mean, stddev)
 
 
 def choose_scale(scale: str, values: Array) -> Scale:
@@ -44,4 +45,5 @@ def choose_scale(scale: str, values: Array) -> Scale:
     negative = bool(np.all(values < 0.0))
     if scale == "log" and not negative:
         raise ValueError("scale='log' needs losses that are all positive; use scale='raw'")
-    return Scale(negative if scale == "auto" else scale == "log")
+    is_log = negative if scale == "auto" else scale == "log"
+    return Scale(is_log, _FLOOR * float(-values.max())) if is_log and len(values) else Scale(is_log)

@@ -255,7 +255,7 @@ class JoBSOptimizer:
         config = self._own(config)
         x = tuple(self.space.encode(config).tolist())
         trial = Trial(trial_id, config, x, Phase.LEARN, None, charged=False, own_end=True)
-        reports = [(float(t), self._maximised(value)) for t, value in curve if t > 0]  # as `report`
+        reports = [(float(t), self._maximised(value)) for t, value in curve]
         self._trials.put(observed(trial, reports, complete=complete))
         return trial_id
 

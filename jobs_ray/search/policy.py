@@ -213,9 +213,12 @@ def ending(settings: Settings, trial: Trial, longest: float | None, error: bool)
 
 
 def observed(trial: Trial, reports: Sequence[tuple[float, float | None]], *, complete: bool) -> Trial:
-    """A trial of elsewhere, ended, with its reports `(t, maximised value)`; `complete`: the last one is a final."""
+    """A trial of elsewhere, ended, with its reports `(t, maximised value)`, of which those up to t = 0 are left out, as
+    they are of trials; `complete`: the last one is a final. ValueError: none is later."""
+    if reports and not any(t > 0 for t, _ in reports):
+        raise ValueError(f"an observation needs a report at t > 0, got {list(reports)!r}")
     for t, value in sorted(reports, key=lambda pair: pair[0]):
-        trial = trial.report(t, value)
+        trial = trial.report(t, value) if t > 0 else trial
     usable = bool(trial.curve.value) and not trial.curve.ends_failed
     done = TrialStatus.COMPLETED if complete else TrialStatus.STOPPED
     return replace(trial, status=done if usable else TrialStatus.FAILED)

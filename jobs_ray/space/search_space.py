@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from jobs_ray.space.base import as_python, naming
 from jobs_ray.space.parameters import Array, Categorical, Integer, Mixture, Parameter, Real, SpaceError
 from jobs_ray.space.sampling import dirichlet, sobol
-from jobs_ray.space.template import build, first_duplicate, get, is_parameter, leaves, parents
+from jobs_ray.space.template import build, copied, first_duplicate, get, is_parameter, leaves, parents
 
 __all__ = ["Block", "Categorical", "Integer", "Mixture", "Parameter", "Real", "SearchSpace", "SpaceError"]
 
@@ -44,7 +44,7 @@ class SearchSpace:
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None:
-        self._template = dict(params)  # the caller's may change
+        self._template = params = copied(params)  # the caller's may change
         found = [(path, leaf) for path, leaf in leaves(params, ()) if is_parameter(leaf)]
         names = ["/".join(path) for path, _ in found]
         if len(set(names)) < len(names):
@@ -118,7 +118,7 @@ class SearchSpace:
 
     def without_traces(self, X: Array) -> Array:
         """Points `n x d` with no weight of a mixture between 0 and a thousandth, as far as its bounds admit."""
-        result = X.copy()
+        result = self.snap(X)  # a projection onto the bounds leaves traces, too
         for block in self.blocks:
             if isinstance(block.parameter, Mixture):
                 result[:, block.columns] = block.parameter.without_traces(result[:, block.columns])

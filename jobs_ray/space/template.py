@@ -13,6 +13,11 @@ def is_parameter(leaf: Any) -> bool:
     return isinstance(leaf, Real | Integer | Categorical | Mixture)
 
 
+def copied(node: Any) -> Any:
+    """The dicts of a space anew; what they hold is the same."""
+    return {key: copied(child) for key, child in node.items()} if isinstance(node, Mapping) else node
+
+
 def leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     if isinstance(node, Mapping):
         if set(node) == {"grid_search"}:

@@ -116,7 +116,8 @@ class Reader:
             self._complain(
                 "missing",
                 trial_id,
-                f"reported no {self.metric!r}, only {_keys(result)}; it is taken for training between evaluations",
+                f"reported no {self.metric!r}, only {_keys(result)}; it counts as a failed report: report what was "
+                "evaluated only (a class: train up to the next evaluation in each step)",
             )
             return None
         value = as_number(result[self.metric])

@@ -125,7 +125,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._run = run_context.searcher_starts(self)
         self._num_samples = limits.end_of(spec.get("num_samples"), self._num_samples)
         translated = self._settings.translate(config)
-        if self._session is not None:  # a second fit(), evaluated points, or restored by hand
+        if self._session is not None:  # a second fit(), evaluated points, restored by hand
             limits.expect(self._session, spec.get("num_samples"))
         if self._space_is_mine:
             return not translated.core  # constants only: they are merged by Ray

@@ -55,13 +55,15 @@ class Session:
         self.train_checkpoints: dict[str, tuple[str, float]] = {}  # of Ray Train runs: path and t
         self._went_on: dict[str, Any] = {}  # the last time that Ray passed on as not ending the trial
         self._stopped: set[str] = set()  # told to stop, and not ended yet
-        self.between: dict[str, float] = {}  # t of the last report of each live trial, if it was without the metric
         self._latest: tuple[tuple[Any, ...], Decision] | None = None  # the report recorded last, and its answer
         self.marks: dict[str, tuple[Any, ...]] = {}  # the last report of each live trial, see `mark_of`
         # node and process of each live trial's last report; None: of a driver that is gone
         self._workers: dict[str, tuple[Any, Any] | None] = {}
         # ended trials that Ray's older snapshot trains again, and the mark of the last report, which was charged
         self.anyway: dict[str, tuple[Any, ...] | None] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({"repeats": 1} | state)  # pickled by an older version, in an experiment's tuner.pkl
 
     # ---- trials
 
@@ -138,13 +140,8 @@ class Session:
             return Decision.STOP if hopeless else Decision.CONTINUE
         if found := self.reader.checkpoint(trial_id, result):
             self.train_checkpoints[trial_id] = found
-        if trial_id in self.live and self.metric not in result:
-            self.between[trial_id] = reading[0]
-            decision = stops.between(self.core.trials[trial_id], reading[0], self.core.max_t)
-        else:
-            cost = self.reader.cost(trial_id, reading[0], result)
-            restarted = self._restarted(trial_id, result)
-            decision = self.core.report(trial_id, *reading, cost, restarted=restarted, fit=False)
+        cost = self.reader.cost(trial_id, reading[0], result)
+        decision = self.core.report(trial_id, *reading, cost, restarted=self._restarted(trial_id, result), fit=False)
         if decision is Decision.STOP and self.settings.steps_key is not None:
             decision = stops.past_its_steps(self.core.trials.get(trial_id), reading[0])
         if trial_id in self.live and (why := self._stands_still(trial_id, result, reading[0])):
@@ -199,7 +196,6 @@ class Session:
 
         why: the error, of a trial that raised one.
         """
-        stops.let_last_value_stand(self.core, trial_id, self.between.get(trial_id, 0.0))
         self.core.tell(trial_id, error=error, own_end=own_end)
         if trial_id in self.live:
             failed = self.core.trials[trial_id].status is TrialStatus.FAILED
@@ -207,7 +203,7 @@ class Session:
             self.live.discard(trial_id)
             self._stopped.discard(trial_id)
             self.pulse.drop(trial_id)
-            for known in (self._workers, self._went_on, self.marks, self.between):
+            for known in (self._workers, self._went_on, self.marks):
                 known.pop(trial_id, None)
             self.ended += 1
 

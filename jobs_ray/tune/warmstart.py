@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_FULL = 0.9  # of the longest: seconds, say, are never the same
+
 
 def add_point(
     session: Session,
@@ -57,8 +59,8 @@ def add_trials(session: Session, trials_or_analysis: Any, metric: str) -> None:
         )
     time_attr, max_t = session.settings.time_attr, session.settings.max_t
     curves = [list(_curve(frames.get(t.trial_id), t.last_result, time_attr, metric)) for t in trials]
-    # of trials that another scheduler has cut, only the longest ones came to their end
-    full = max((curve[-1][0] for curve in curves if curve), default=0.0) if max_t is None else max_t
+    # of trials that another scheduler has cut, only about the longest ones came to their end
+    full = _FULL * max((curve[-1][0] for curve in curves if curve), default=0.0) if max_t is None else max_t
     for trial, curve in zip(trials, curves, strict=True):
         if curve:
             complete = trial.status == Trial.TERMINATED and curve[-1][0] >= full

@@ -11,6 +11,8 @@ import pytest
 from core_runs import as_json, search
 
 from jobs_ray import FINISHED, Decision, Integer, JoBSOptimizer, Mixture, Phase, Real, Suggestion
+from jobs_ray.models import cost as cost_model
+from jobs_ray.models.scale import choose_scale
 from jobs_ray.trials import TrialStatus
 
 RUN = 24.0
@@ -91,6 +93,23 @@ def test_a_full_run_that_diverged_does_not_spoil_the_predictor(end: float) -> No
     assert predicted.mean[0] == pytest.approx(falling(1.1)[-1][1], abs=0.02)
 
 
+def test_full_runs_that_overfit_are_learned_from() -> None:
+    """They end above their first report, too; which do depends on the configuration, as the predictor is to know."""
+    rng = np.random.default_rng(0)
+    optimizer = JoBSOptimizer(SQUARE, mode="min", max_t=RUN, budget=30, seed=0)
+
+    def curve(x: float) -> list[tuple[float, float | None]]:
+        return [(float(t), 2.0 + 0.5 * math.exp(-t / 2) + 1.2 * (x - 0.4) * t / 25) for t in range(1, 25)]
+
+    for x in rng.uniform(size=12).tolist():
+        optimizer.add_observation({"x": x, "y": float(rng.uniform())}, curve(x), complete=True)
+    short = optimizer.add_observation({"x": 0.9, "y": 0.5}, curve(0.9)[:4], complete=False)
+    optimizer.ask("a")
+    predicted = optimizer.prediction(short)
+    assert predicted is not None
+    assert predicted.mean[0] == pytest.approx(curve(0.9)[-1][1], abs=0.06)
+
+
 def test_an_observation_of_two_reports_does_not_blind_the_predictor() -> None:
     """Its times were those at which runs were compared: short runs ended before, and nothing was seen of them."""
     rng = np.random.default_rng(0)
@@ -131,15 +150,29 @@ def test_a_report_at_zero_of_an_observation_is_ignored_as_one_of_a_trial_is() ->
     curve = [(float(t), 1.0 + 1.0 / (t + 1.0)) for t in range(600)]
     name = optimizer.add_observation({"x": 0.1, "y": 0.2}, curve, complete=True)
     assert optimizer.trials[name].curve.t[0] == 1.0
+    with pytest.raises(ValueError, match="needs a report at t > 0"):
+        optimizer.add_observation({"x": 0.1, "y": 0.2}, [(0, 0.9)], complete=True)
 
 
 def test_the_space_is_the_optimisers_own() -> None:
-    given = {**SQUARE, "const": 3}
+    given: dict[str, Any] = {**SQUARE, "const": 3, "deep": {"z": Real(0.0, 1.0)}}
     optimizer = JoBSOptimizer(given, mode="min", max_t=RUN, budget=8, seed=0)
     given["const"] = 99
+    del given["deep"]["z"]
     asked = optimizer.ask("a")
     assert isinstance(asked, Suggestion)
     assert asked.config["const"] == 3
+    assert 0.0 <= asked.config["deep"]["z"] <= 1.0
+
+
+def test_a_loss_of_exactly_zero_does_not_hide_the_others() -> None:
+    """Of an error rate. Its logarithm lay 230 below that of the others, and the surrogate saw nothing else."""
+    scale = choose_scale("auto", np.array([-0.2, -0.3, -0.5]))
+    z = scale.forward(np.array([-0.2, -0.3, 0.0]))
+    assert z[0] - z[1] == pytest.approx(math.log(1.5))
+    assert 10.0 < z[2] - z[0] < 20.0
+    small = choose_scale("auto", np.array([-2e-14, -3e-14])).forward(np.array([-2e-14, -3e-14]))
+    assert small[0] - small[1] == pytest.approx(math.log(1.5))
 
 
 def test_a_restored_search_in_costs_asks_for_what_it_would_have_asked_for() -> None:
@@ -166,3 +199,26 @@ def test_a_restored_search_in_costs_asks_for_what_it_would_have_asked_for() -> N
                 break
         optimizer.tell(f"t{number}")
     assert compared > 4
+
+
+def test_costs_are_seldom_fitted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit takes 50 ms; with many in flight an earlier one ends at nearly every ask."""
+    fits: list[int] = []
+    real = cost_model._fit
+    monkeypatch.setattr(cost_model, "_fit", lambda space, trials: fits.append(len(trials)) or real(space, trials))
+    space = {"x": Real(0.0, 1.0), "w": Integer(1, 64, log=True)}
+    optimizer = JoBSOptimizer(space, mode="min", max_t=RUN, budget=RUN * 20 * 30, seed=0, cost_unit="s")
+    rng, flying, asked = np.random.default_rng(0), list[tuple[str, Suggestion]](), 0
+    while asked < 90 and (suggestion := optimizer.ask(f"t{asked}")) is not FINISHED:
+        if isinstance(suggestion, Suggestion):
+            flying.append((f"t{asked}", suggestion))
+            asked += 1
+        if len(flying) == 16 or not isinstance(suggestion, Suggestion):
+            name, own = flying.pop(int(rng.integers(len(flying))))
+            x, w = own.config["x"], own.config["w"]
+            for t, value in falling(1 + (x - 0.3) ** 2 + 0.1 / w):
+                if optimizer.report(name, t, value, cost=t * w * (1 + x)) is Decision.STOP:
+                    break
+            optimizer.tell(name)
+    assert asked > 50
+    assert 1 <= len(fits) <= 24

@@ -127,6 +127,20 @@ def test_traces_are_dropped_within_the_bounds(parameter: Mixture, seed: int) -> 
         assert np.abs(clean - row).max() < 0.01
 
 
+def test_no_trace_comes_of_the_bounds() -> None:
+    """Naive: traces first, the bounds after them, whose projection leaves new ones."""
+    names = ["a", "b", "c", "d", "e", "f"]
+    space = SearchSpace({"m": Mixture(names, max=0.5, min={"b": 0.1})})
+    rng = np.random.default_rng(0)
+    X = rng.dirichlet([0.1] * 6, 200)
+    X[:, 0] += 0.3
+    cleaned = space.without_traces(X)
+    traced = ((cleaned > 0.0) & (cleaned < 1e-3)).any(axis=1)
+    assert traced.sum() < 0.05 * len(X)
+    assert np.all(cleaned[traced].max(axis=1) > 0.4995)  # without it the largest would be above its bound
+    np.testing.assert_array_equal(space.snap(cleaned), cleaned)
+
+
 def test_a_trace_is_kept_where_a_minimum_or_a_maximum_needs_it() -> None:
     free, bound, full = (
         SearchSpace({"m": parameter}).without_traces(np.array([[2e-12, 4e-4, 1.0 - 4e-4 - 2e-12]]))[0].tolist()
