@@ -36,13 +36,15 @@ def test_a_repeaters_trials_end_at_max_t_and_share_the_budget(fit: Fit, capsys: 
     """Naive: only the first of them is known to the search. The others went on for ever, and were not charged."""
     searcher = JoBSSearcher(max_t=STEPS, budget=4, seed=0)
     results = fit(
-        half(Endless), SPACE, Repeater(searcher, repeat=2), JoBSScheduler(), num_samples=-1, reuse_actors=True,
+        half(Endless), SPACE, Repeater(searcher, repeat=2), JoBSScheduler(), num_samples=4, reuse_actors=True,
         max_concurrent_trials=2, run_config={"stop": {"training_iteration": 3 * STEPS}},
     )  # fmt: skip
     assert iterations(results) == [STEPS] * 4
     rows = searcher.report()["trials"]
     assert [row["curve"][-1][0] for row in rows] == [STEPS] * 2
     assert all(row["final"] is not None for row in rows)
+    assert searcher.session.core.budget.total == 2.0  # configurations; (before 2.60 a Repeater cannot be told FINISHED)
+    assert searcher.session.core.settings.num_trials == 2
     said = capsys.readouterr().out
     assert "each configuration is 2 whole trials" in said
     assert "would stop most of them early" not in said
