@@ -122,8 +122,7 @@ def known_costs(
     if sums.rate is None:
         return None
     if fit and not cache.as_fitted and (known := on_grid(_before_the_first_running(trials))) != cache.costs_of:
-        asked = sum(number for kind, number in trials.kinds().items() if kind.charged)
-        rated = (t for t in islice(trials.newest(), asked - known, None) if not t.running and t.rate is not None)
+        rated = (t for t in islice(trials.newest(), trials.asked - known, None) if not t.running and t.rate is not None)
         newest = list(islice(rated, _MOST))[::-1]
         cache.costs, cache.costs_of = _fit(space, newest) if len(newest) >= _LEAST else None, known
     return Measured(space, trials, max_t, sums.rate, cache.costs)
@@ -133,8 +132,7 @@ def _before_the_first_running(trials: TrialTable) -> int:
     """How many trials were asked for before the first short run that still runs. What they cost does not change any
     more, so that what is fitted to them is a function of the trials, whenever it is fitted."""
     running = {t.trial_id for t in trials.running() if t.charged and t.promotes is None and not t.silent}
-    before = sum(number for kind, number in trials.kinds().items() if kind.charged)
-    newest = trials.newest()
+    before, newest = trials.asked, trials.newest()
     while running:
         running.discard(next(newest).trial_id)
         before -= 1

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from jobs_ray.models.decay import Prefixes, decay_ratio
 from jobs_ray.models.priors import LogNormal, Priors
-from jobs_ray.models.regression import FinalValueRegression, fit_regression
+from jobs_ray.models.regression import FinalValueRegression, fit_regression, usable_spread
 from jobs_ray.models.threads import one_thread
 from jobs_ray.space import Array
 
@@ -207,7 +207,7 @@ def _spread_of_gains(gain: Array) -> float:
     """
     n, usual = len(gain), _GAIN_SPREAD * float(gain.mean())
     variance = (n * float(gain.var()) + _GAIN_SPREAD_RUNS * usual**2) / (n + _GAIN_SPREAD_RUNS)
-    return max(math.sqrt(variance), 1e-6 * abs(float(gain.mean()))) or 1e-6
+    return usable_spread(math.sqrt(variance), float(gain.mean()))
 
 
 def _priors(F: Array) -> Priors:

@@ -156,7 +156,12 @@ def fit_regression(
 def standardisation(y: Array) -> tuple[float, float]:
     """Centre and (positive) scale of `y`; values that are all alike are known well, so their scale is tiny, not 1."""
     centre = float(np.mean(y))
-    return centre, max(float(np.std(y)), 1e-6 * abs(centre)) or 1e-6
+    return centre, usable_spread(float(np.std(y)), centre)
+
+
+def usable_spread(spread: float, centre: float) -> float:
+    """A standard deviation to divide by: where it is none, one that is tiny beside the values."""
+    return max(spread, 1e-6 * abs(centre)) or 1e-6
 
 
 def marginals(model: Model, X: Tensor) -> tuple[Array, Array]:

@@ -13,7 +13,6 @@ MAX_POINTS = 192  # above, the best half and the newest are kept: one `ask` cost
 _GRID, _EVERY_ONE = 1.15, 8
 _WINSOR = 3.0
 _DIVERGED = 15.0  # median deviations: ten standard deviations
-_LEAST_FULL = 3
 _FIRST = 8  # points that are space-filling at least
 
 
@@ -29,17 +28,17 @@ def winsorised(z: Array) -> Array:
     return np.maximum(z, middle - _WINSOR * max(float(np.max(z)) - middle, 1e-12))
 
 
-def undiverged(gain: Array) -> NDArray[np.int64]:
+def undiverged(gain: Array, least: int) -> NDArray[np.int64]:
     """The full runs to learn from, by their gains `(n,)` from the first report to the last: not those that lost and are
-    far from what others gained, while most are left. One that diverged says nothing of how others go on; of ten runs it
-    made the error for the others 700 times what it is. Those that overfit stay: the error was .15 for .03 without them
-    where a third of the runs do.
+    far from what others gained, while most, and at least `least`, are left. One that diverged says nothing of how
+    others go on; of ten runs it made the error for the others 700 times what it is. Those that overfit stay: the error
+    was .15 for .03 without them where a third of the runs do.
     """
     if len(gain) == 0:
         return np.arange(0)
     middle = np.median(gain)
     kept = np.flatnonzero(gain >= min(middle - _DIVERGED * np.median(np.abs(gain - middle)), 0.0))
-    return kept if len(kept) >= max(len(gain) // 2 + 1, _LEAST_FULL) else np.arange(len(gain))
+    return kept if len(kept) >= max(len(gain) // 2 + 1, least) else np.arange(len(gain))
 
 
 def informative(z: Array) -> NDArray[np.int64]:

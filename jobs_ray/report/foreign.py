@@ -31,6 +31,8 @@ def is_foreign(filesystem: pyarrow.fs.FileSystem, folder: str) -> bool:
     """
     import pyarrow.fs
 
+    from jobs_ray.tune.results import PICKLE
+
     files = [info for info in filesystem.get_file_info(pyarrow.fs.FileSelector(folder)) if info.is_file]
     states = [info for info in files if info.base_name.startswith("searcher-state-")]
     heads = []
@@ -38,7 +40,7 @@ def is_foreign(filesystem: pyarrow.fs.FileSystem, folder: str) -> bool:
         if ray_folder.is_own(filesystem, folder, info):
             with filesystem.open_input_stream(info.path) as stream:
                 heads.append(stream.read(_HEAD))
-    if any(_OURS in head for head in heads) or not all(head.startswith(b"\x80") for head in heads):
+    if any(_OURS in head for head in heads) or not all(head.startswith(PICKLE) for head in heads):
         return False
     return bool(ray_folder.read(filesystem, folder).trials)
 
@@ -56,7 +58,8 @@ def collect_foreign(
         if any(reported.values()) and not any(
             is_number(_at(line, name)) for lines in reported.values() for line in lines
         ):
-            raise ValueError(f"no trial reported {name!r} as a number; {option} is one of: {_numbers(reported)}")
+            names = ", ".join(sorted(_reported(reported, ()))) or "none"
+            raise ValueError(f"no trial reported {name!r} as a number; {option} is one of: {names}")
     longest = max((t for curve in curves.values() for t, _ in curve), default=0.0)
     configs = {name: trial.config for name, trial in experiment.trials.items()}
     space, mixtures = infer_space(list(configs.values()))
@@ -148,10 +151,6 @@ def _only_metric(reported: Mapping[str, list[Mapping[str, Any]]]) -> str:
         "the experiment does not say which metric it optimised (numbers reported: "
         f"{', '.join(sorted(keys)) or 'none'}); give one: --metric NAME"
     )
-
-
-def _numbers(reported: Mapping[str, list[Mapping[str, Any]]]) -> str:
-    return ", ".join(sorted(_reported(reported, ()))) or "none"
 
 
 def _reported(reported: Mapping[str, list[Mapping[str, Any]]], without: tuple[str, ...]) -> set[str]:

@@ -35,8 +35,6 @@ def collect(
     from jobs_ray.tune.results import load_session, locate
 
     filesystem, path = locate(folder)
-    if filesystem.get_file_info(path).type.name != "Directory":
-        raise FileNotFoundError(f"{path} is no folder; expected the folder of an experiment that Ray Tune wrote")
     if is_foreign(filesystem, path):
         return collect_foreign(filesystem, path, metric, mode, time_attr)
     session = load_session(folder)

@@ -169,7 +169,7 @@ def trials_left(settings: Settings, trials: TrialTable) -> float:
     """Trials that may still be asked for."""
     if settings.num_trials is None:
         return math.inf
-    return settings.num_trials - sum(n for kind, n in trials.kinds().items() if kind.charged)
+    return settings.num_trials - trials.asked
 
 
 def search_progress(

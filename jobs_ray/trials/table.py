@@ -120,6 +120,11 @@ class TrialTable(Mapping[str, Trial]):
         """The trials in flight, in the order asked."""
         return [self._all[name] for name in self._running]
 
+    @property
+    def asked(self) -> int:
+        """How many trials were asked for: all but the observations given."""
+        return sum(number for kind, number in self._kinds.items() if kind.charged)
+
     def kinds(self) -> Mapping[Kind, int]:
         """How many trials there are of each kind."""
         return self._kinds

@@ -21,6 +21,9 @@ from jobs_ray.tune.settings import Replaced
 logger = logging.getLogger(__name__)
 
 _STATE_PREFIX, _STATE_SUFFIX = "searcher-state-", ".pkl"  # Ray's file name (Searcher.CKPT_FILE_TMPL)
+PICKLE = b"\x80"
+"""What a pickle begins with: the state of another searcher, as Ray's own write it."""
+
 _LARGEST = 2**30  # bytes of a state: ten times what 10,000 trials of 100 reports take
 
 
@@ -45,8 +48,6 @@ def load_session(results: ResultGrid | str | os.PathLike[str]) -> Session:
     The folder is not trusted: nothing in it is unpickled, and links that lead out of it are not followed.
     """
     filesystem, folder = locate(results)
-    if filesystem.get_file_info(folder).type is not pyarrow.fs.FileType.Directory:
-        raise FileNotFoundError(f"{folder} is no folder; expected the folder of an experiment that Ray Tune wrote")
     selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
     found = {
         info.path: info
@@ -82,8 +83,9 @@ def _load(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> Sessi
         raise StateError(f"{newest} has {info.size} bytes; a state has at most {_LARGEST}")
     with filesystem.open_input_stream(newest) as stream, tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, Path(newest).name)
-        copy.write_bytes(stream.readall())
-        if copy.read_bytes()[:1] == b"\x80":  # a pickle, as Ray's own searchers write
+        data = stream.readall()
+        copy.write_bytes(data)
+        if data.startswith(PICKLE):
             raise StateError(
                 f"{newest} is not the state of a JoBSSearcher, but of another searcher: jobs-ray report shows it"
             )
@@ -104,10 +106,13 @@ def is_own_file(filesystem: pyarrow.fs.FileSystem, folder: str, info: pyarrow.fs
 
 
 def locate(results: Any) -> tuple[pyarrow.fs.FileSystem, str]:
+    """File system and path of an experiment. Raises FileNotFoundError where there is no folder."""
     if isinstance(results, ResultGrid):
-        return results.filesystem, results.experiment_path
-    text = os.fspath(results)
-    if "://" in text:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(text)
-        return filesystem, path
-    return pyarrow.fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+        filesystem, folder = results.filesystem, results.experiment_path
+    elif "://" in (text := os.fspath(results)):
+        filesystem, folder = pyarrow.fs.FileSystem.from_uri(text)
+    else:
+        filesystem, folder = pyarrow.fs.LocalFileSystem(), str(Path(text).expanduser().absolute())
+    if filesystem.get_file_info(folder).type is not pyarrow.fs.FileType.Directory:
+        raise FileNotFoundError(f"{folder} is no folder; expected the folder of an experiment that Ray Tune wrote")
+    return filesystem, folder
