@@ -75,11 +75,21 @@ class CandidateGenerator:
     def trials(self) -> list[Trial]:
         return self.cache.recall(self.table)
 
+    @cached_property
+    def used_up(self) -> bool:
+        """Whether every candidate has been asked for."""
+        if self.candidates is None:
+            return False
+        asked = {t.x for t in self.table.values()}
+        return all(tuple(x.tolist()) in asked for x in self.candidates)
+
     def new(self, phase: Phase, steps: float | None, most: float = math.inf) -> Action | None:
         """A new configuration: a given point, a space-filling one in LEARN, else by expected improvement.
 
-        most: what it may cost as predicted, in the unit of the budget. None: nothing was found at that price.
+        most: what it may cost as predicted, in the unit of the budget. None: nothing is left at that price.
         """
+        if self.used_up:
+            return None
         if self.peek and self.costs is None:  # else some price may be too high
             return Action(phase, steps)
         within = partial(self._within, steps=steps, most=most)
@@ -197,10 +207,8 @@ class CandidateGenerator:
         return per_cost
 
     def _free_candidates(self) -> Array:
-        candidates = self.candidates
-        assert candidates is not None
-        free = self._not_asked(candidates)
-        return free if len(free) else candidates
+        assert self.candidates is not None
+        return self._not_asked(self.candidates)
 
     def _not_asked(self, points: Array) -> Array:
         asked = {t.x for t in self.table.values()} if len(points) else set()

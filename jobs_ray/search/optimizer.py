@@ -58,7 +58,7 @@ class JoBSOptimizer:
         num_full: the paper's two-phase shape with so many full runs first, or "auto": adaptive.
         num_confirm: promotions after LEARN, or "auto".
         points_to_evaluate: configurations to try first.
-        candidates: when given, only these configurations are ever asked for.
+        candidates: when given, only these configurations are ever asked for. None is asked for twice (see `Policy`).
         predictor: replaces the predictor of final values.
         surrogate, acquisition: the user's own BoTorch model and acquisition function (see models/hooks.py).
         resume: a promotion resumes its short run (the caller has its checkpoint) and is charged the rest only.
@@ -104,7 +104,7 @@ class JoBSOptimizer:
             ScalingLawPredictor() if predictor is None else predictor,
             Hooks(surrogate, acquisition),
             np.array([self.space.encode(point) for point in points_to_evaluate or ()]).reshape(-1, self.space.dim),
-            None if candidates is None else np.array([self.space.encode(c) for c in candidates]),
+            self.space.grid if candidates is None else np.array([self.space.encode(c) for c in candidates]),
         )
         self._given = {
             tuple(self.space.encode(c).tolist()): self._own(c)

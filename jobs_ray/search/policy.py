@@ -30,7 +30,11 @@ _HOPELESS = 20  # trials in a row that end without any value: the trainable is b
 
 @dataclass(frozen=True)
 class Policy:
-    """The decision rule for one space. `points`: `m x d` to evaluate first; `candidates`: the only points allowed."""
+    """The decision rule for one space. `points`: `m x d` to evaluate first; `candidates`: the only points allowed.
+
+    No candidate is asked for twice: a repetition tells how noisy one value is, a promotion what another is worth in the
+    end. When all were asked for, short runs are promoted, while the budget lasts; then the search ends.
+    """
 
     space: SearchSpace
     predictor: Predictor
@@ -91,23 +95,26 @@ class Policy:
 
     def _learn(self, now: Progress, generator: CandidateGenerator, settings: Settings) -> Action | None:
         """LEARN: random short runs, the best of them promoted; or, with `num_full`, random full runs."""
-        plan = now.plan
-        if now.learn_short < plan.learn_short and now.money.affords(now.short_cost + now.promotion_cost):
+        plan, affords = now.plan, now.money.affords
+        more_short = now.learn_short < plan.learn_short and not generator.used_up
+        if more_short and affords(now.short_cost + now.promotion_cost):
             return generator.new(Phase.LEARN, now.short_t, now.money.left - now.promotion_cost)
-        if now.learn_full >= plan.learn_full or not now.money.affords(now.promotion_cost):
+        if now.learn_full >= plan.learn_full or not affords(now.promotion_cost):
             return None
         if now.learn_awaited:  # a few of SEARCH's short runs come before: slots that wait cost money, too
             more = now.early < plan.search_short // _EARLY and now.short_allowed
             return generator.new(Phase.LEARN, now.short_t, now.most_short) if more else None
         if settings.num_full == "auto" and (best := generator.best_short(now.affords_promotion)):
             return Action(Phase.LEARN, now.max_t, promotes=best.trial_id)
-        return generator.new(Phase.LEARN, now.max_t, now.money.left) if now.money.affords(now.costs.full) else None
+        return generator.new(Phase.LEARN, now.max_t, now.money.left) if affords(now.costs.full) else None
 
     def _search(self, now: Progress, generator: CandidateGenerator, settings: Settings) -> Action | None:
         """SEARCH and CONFIRM in turns; what is left at the end is spent on confirmations."""
         limited = settings.num_confirm != "auto"
-        more_short = now.short_allowed and (
-            now.endless or limited or now.early + now.search_short < now.plan.search_short
+        more_short = (
+            now.short_allowed
+            and not generator.used_up
+            and (now.endless or limited or now.early + now.search_short < now.plan.search_short)
         )
         if now.learn_awaited:
             return None

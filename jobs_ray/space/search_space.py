@@ -11,9 +11,11 @@ configurations that train the same model are the same point and the surrogate is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ from jobs_ray.space.sampling import dirichlet, sobol
 from jobs_ray.space.template import build, copied, first_duplicate, get, is_parameter, leaves, parents
 
 __all__ = ["Block", "Categorical", "Integer", "Mixture", "Parameter", "Real", "SearchSpace", "SpaceError"]
+
+_GRID = 1024  # a space of at most so many configurations is a list of them, each of which is looked at
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,16 @@ class SearchSpace:
                 U[:, block.columns] = dirichlet(block.parameter, U[:, block.columns], rng, sparsity)
         return self.snap(U)
 
+    @cached_property
+    def grid(self) -> Array | None:
+        """Every point of a small finite space, `n x d`, each once; None: its parameters combine in more than 1,024
+        ways, or are not all choices and whole numbers."""
+        levels = [found for block in self.blocks if (found := _levels(block.parameter)) is not None]
+        if len(levels) < len(self.blocks) or math.prod(len(level) for level in levels) > _GRID:
+            return None
+        X = self.snap(np.array(list(product(*levels))))
+        return np.unique([self.encode(self.decode(x)) for x in X], axis=0)  # as trials have it, to the last bit
+
     def _values(self, x: Array) -> dict[str, Any]:
         active = self.active(x[None])[0]
         return {b.name: b.parameter.decode(x[b.columns]) for b, on in zip(self.blocks, active, strict=True) if on}
@@ -182,6 +196,15 @@ def _parents_first(blocks: tuple[Block, ...]) -> list[int]:
             raise SpaceError(f"parameter {stuck!r} depends on itself through its `when`")
         order.extend(ready)
     return order
+
+
+def _levels(parameter: Parameter) -> list[float] | None:
+    """The column of each of its values; None: they are too many."""
+    if isinstance(parameter, Categorical):
+        return [parameter.encode(choice)[0] for choice in parameter.choices]
+    if isinstance(parameter, Integer) and parameter.upper - parameter.lower < _GRID:
+        return [parameter.encode(value)[0] for value in range(int(parameter.lower), int(parameter.upper) + 1)]
+    return None
 
 
 def _neutral(parameter: Parameter) -> Array:

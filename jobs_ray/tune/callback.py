@@ -222,6 +222,8 @@ def _limits(searcher: JoBSSearcher) -> Iterator[str]:
         yield preflight.few_samples(most, budget, core.settings.unit)
     if budget is not None and core.max_t is None:
         yield preflight.no_length(budget)
+    if (grid := core.space.grid) is not None and (trials is None or trials > len(grid)):
+        yield preflight.small_space(len(grid))
 
 
 def _phase_line(searcher: JoBSSearcher) -> str:
@@ -232,10 +234,8 @@ def _phase_line(searcher: JoBSSearcher) -> str:
 def _end_line(searcher: JoBSSearcher) -> str:
     found, count = searcher.recommendation(), len(searcher.session.core.trials)
     if found is None:
-        why = searcher.session.failures.verdict
-        return f"JoBS: no trial reported a usable {searcher.metric!r}; nothing to recommend" + (
-            f" ({why})" if why else ""
-        )
+        why = f" ({verdict})" if (verdict := searcher.session.failures.verdict) else ""
+        return f"JoBS: no trial reported a usable {searcher.metric!r}; nothing to recommend{why}"
     basis = found.basis(searcher.session.core.max_t, searcher.settings.time_attr)
     spread = f" +- {found.stddev:.2g}" if found.stddev else ""
     return (

@@ -101,6 +101,14 @@ def few_samples(num_samples: int, budget: float, unit: str = "full runs") -> str
     )
 
 
+def small_space(size: int) -> str:
+    """There are fewer configurations than trials that the budget pays for."""
+    return (
+        f"the space has {size} configuration{'' if size == 1 else 's'}, and none is tried twice: each is trained once "
+        "in full at most, which may end the search before the budget or num_samples does"
+    )
+
+
 def no_length(budget: float) -> str:
     """A budget counts full runs, and how long one is is not known."""
     return (

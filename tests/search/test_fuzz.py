@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from jobs_ray.models.cost import InFullRuns
-from jobs_ray.search.budget import ledger
+from jobs_ray.search.budget import ledger, promotion_cost
 from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Suggestion
+from jobs_ray.search.promotion import promotable
 from jobs_ray.space import Categorical, Integer, Mixture, Real
-from jobs_ray.trials import TrialStatus, TrialTable
+from jobs_ray.trials import Trial, TrialStatus, TrialTable
 
 SEQUENCES = int(os.environ.get("JOBS_RAY_FUZZ", "75"))
 TOLERANCE = 1e-9
@@ -285,14 +286,22 @@ class Driver:
         limit = self.options["max_t"] if grant is None else grant
         return max(self.shadows[name].last - limit, 0.0)
 
+    def affords(self, trial: Trial) -> bool:
+        costs, resume = self.optimizer.costs, self.optimizer.settings.resume
+        return costs is not None and self.optimizer.budget.affords(promotion_cost(trial, resume, costs))
+
     def check_finished(self, full: bool) -> None:
         """FINISHED: the trials are used up, or nothing runs and no short run with its confirmation is affordable."""
         limit = self.options["num_trials"]
         if limit is not None and len(self.shadows) >= limit:
             return
         assert not self.running()
-        wanted = self.options["num_confirm"]
-        confirmed = [t for t in self.optimizer.trials.values() if t.phase == "confirm" and t.completed]
+        trials, wanted = self.optimizer.trials.values(), self.options.get("num_confirm", "auto")
+        pool = self.optimizer.space.grid
+        if pool is not None and {tuple(x) for x in pool.tolist()} <= {t.x for t in trials}:  # none is asked for twice
+            assert full or wanted != "auto" or not any(self.affords(t) for t in promotable(trials))
+            return
+        confirmed = [t for t in trials if t.phase == "confirm" and t.completed]
         if limit is not None and wanted != "auto" and len(confirmed) >= wanted:
             return  # what is left of the trials would be short runs that nothing may confirm
         assert limit is None or self.options["budget"] is not None

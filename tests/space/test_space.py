@@ -419,3 +419,39 @@ def test_numpy_values_are_taken_and_python_ones_given_back() -> None:
     back = space.decode(space.encode(config))
     assert back == {"n": 3, "r": 0.5, "c": 2}
     assert [type(v) for v in back.values()] == [int, float, int]
+
+
+# -- small finite spaces ----------------------------------------------------------------------------------------------
+
+
+@FEW
+@given(space=spaces())
+def test_the_grid_is_every_configuration_once(space: dict[str, Any]) -> None:
+    it = SearchSpace(space)
+    grid = it.grid
+    if grid is None:
+        assert (
+            any(isinstance(b.parameter, Real | Mixture) for b in it.blocks) or math.prod(map(count, it.blocks)) > 1024
+        )
+        return
+    rows = {tuple(x) for x in grid.tolist()}
+    assert len(rows) == len(grid)
+    assert {tuple(it.encode(it.decode(x)).tolist()) for x in it.sample(512, np.random.default_rng(0))} <= rows
+    assert {tuple(it.encode(it.decode(x)).tolist()) for x in grid} == rows
+
+
+def count(block: Any) -> int:
+    parameter = block.parameter
+    return len(parameter.choices) if isinstance(parameter, Categorical) else parameter.upper - parameter.lower + 1
+
+
+def test_an_inactive_parameter_does_not_multiply_the_grid() -> None:
+    space = {"method": Categorical(["full", "lora"]), "r": Integer(1, 4, log=True, when={"method": "lora"})}
+    grid = SearchSpace(space).grid
+    assert grid is not None
+    assert len(grid) == 1 + 4
+
+
+@pytest.mark.parametrize("parameter", [Real(0.0, 1.0), Mixture(["a", "b"]), Integer(0, 10**12), Integer(0, 1024)])
+def test_what_is_infinite_or_large_has_no_grid(parameter: Any) -> None:
+    assert SearchSpace({"c": Categorical("ab"), "p": parameter}).grid is None
