@@ -145,8 +145,9 @@ class CandidateGenerator:
         return np.asarray(promise - np.log(np.maximum(rest, _NOTHING)))
 
     def _space_filling(self, within: Within) -> Array | None:
-        """The first one that is within the price."""
-        if self.candidates is not None:
+        """The first one that is within the price. A grid is filled as a space is, evenly, and not as a pool."""
+        grid = self.candidates is not None and self.candidates is self.space.grid
+        if self.candidates is not None and not grid:
             free = self._free_candidates()
             points = free[self._rng().permutation(len(free))] if self.costs else free[[self._rng().integers(len(free))]]
         elif self.asked < _SEQUENCE:  # one sequence for all asks, so that together they fill the space
@@ -155,8 +156,8 @@ class CandidateGenerator:
             points = self.space.without_traces(self.space.sample(_SEQUENCE, rng, sparsity=sparsity)[self.asked :])
         else:
             points = self.space.without_traces(self.space.sample(_SEQUENCE if self.costs else 1, self._rng()))
-        new = self._not_asked(points)  # a small finite space repeats itself
-        points = new if len(new) else points
+        new = self._not_asked(points)  # a finite space repeats itself
+        points = new if len(new) else self._free_candidates() if grid else points
         return next(iter(points[within(points)]), None)
 
     def _by_improvement(self, within: Within) -> Array | None:

@@ -212,6 +212,7 @@ def made(times: int) -> Callable[[Any], str]:
     return lambda row: str(row["q"]) * times
 
 
+@pytest.mark.slow
 def test_a_function_as_format_travels_to_a_worker(make_task: Callable[..., Task], cluster: Any, tmp_path: Path) -> None:
     domain = Domain(ROWS, format=lambda row: row["text"].upper())
     task = make_task(domains={"d": domain}, target={"d": domain}, cache_dir=str(tmp_path))

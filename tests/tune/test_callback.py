@@ -190,7 +190,13 @@ class Mistimed(Class):
     [
         (Fragile, {}, "RuntimeError: the trainable fails on purpose", 3),
         (Troubled, {}, "reported 'loss', which is not a number (got str '1.5')", 4 * 3),
-        (Mistimed, {"time_attr": "epoch"}, "reported no usable 'epoch' (got only 'loss', 'score', 'step'", 3 * 26),
+        pytest.param(
+            Mistimed,
+            {"time_attr": "epoch"},
+            "reported no usable 'epoch' (got only 'loss', 'score', 'step'",
+            3 * 26,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_broken_trainable_ends_the_search_after_three_trials_with_its_error(

@@ -32,6 +32,7 @@ class Costly(Class):
         return result | {"tokens": self.tokens}
 
 
+@pytest.mark.slow
 def test_the_budget_is_what_the_trials_report(fit: Callable[..., tune.ResultGrid], tmp_path: Path, capfd: Any) -> None:
     searcher = JoBSSearcher(max_t=STEPS, budget=3.0 * MEAN, cost_attr="tokens", seed=0)
     results = fit(Costly, SPACE, searcher, JoBSScheduler(), num_samples=-1, max_concurrent_trials=2, reuse_actors=True)

@@ -78,7 +78,7 @@ class Interrupts(tune.Callback):
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("state", ["kept", "gone"])
+@pytest.mark.parametrize("state", ["kept", pytest.param("gone", marks=pytest.mark.slow)])
 def test_without_a_scheduler_of_ours_a_restore_knows_rays_trials(
     fit: Callable[..., tune.ResultGrid], tmp_path: Path, capfd: pytest.CaptureFixture[str], state: str
 ) -> None:
@@ -104,7 +104,14 @@ def test_without_a_scheduler_of_ours_a_restore_knows_rays_trials(
     assert report["budget"]["spent"] <= 3.0
 
 
-@pytest.mark.parametrize(("scheduled", "state"), [(True, "damaged"), (False, "damaged"), (True, "old")])
+@pytest.mark.parametrize(
+    ("scheduled", "state"),
+    [
+        (True, "damaged"),
+        pytest.param(False, "damaged", marks=pytest.mark.slow),
+        pytest.param(True, "old", marks=pytest.mark.slow),
+    ],
+)
 def test_a_finished_experiment_that_lost_its_state_gets_it_again(
     fit: Callable[..., tune.ResultGrid], tmp_path: Path, scheduled: bool, state: str
 ) -> None:
@@ -141,7 +148,7 @@ def test_a_finished_experiment_that_lost_its_state_gets_it_again(
         (True, "search_gen_state-", False),
         pytest.param(True, "search_gen_state-", True, marks=pytest.mark.slow),
         pytest.param(False, "search_gen_state-", False, marks=pytest.mark.slow),
-        (False, "experiment_state-", False),
+        pytest.param(False, "experiment_state-", False, marks=pytest.mark.slow),
     ],
 )
 def test_where_ray_cannot_restore_its_own_files_nothing_is_started_anew(

@@ -62,6 +62,7 @@ def test_class_resumes_from_the_checkpoint_at_its_end(fit: Fit) -> None:
         assert [t for t, _ in row["curve"]] == [float(t) for t in range(1, STEPS + 1)]
 
 
+@pytest.mark.slow
 def test_the_checkpoint_path_of_a_ray_train_run_is_taken_from_its_metrics(fit: Fit, tmp_path: Path) -> None:
     folder = tmp_path / "train"
     folder.mkdir()
