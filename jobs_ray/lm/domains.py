@@ -118,11 +118,14 @@ def load(domain: Domain, cache: Path) -> Dataset:
 
 
 def settled(domain: Domain, cache: Path) -> Domain:
-    """The domain itself, or one of its rows as they were read, where its source is a stream without a name.
+    """The domain with its local files named by absolute paths; or of its rows as they were read, where its source is
+    a stream without a name.
 
     Such a stream is read in the user's process, once, and does not travel to the workers: reading it changes it.
     """
-    if domain.streaming is None or isinstance(domain.source, str):
+    if domain.streaming is None:
+        return replace(domain, source=sources.absolute(domain.source))
+    if isinstance(domain.source, str):
         return domain
     stream = streams.opened(domain.source, domain.subset, domain.split, domain.revision)
     folder = streams.kept_by_content(stream, domain.streaming, cache.expanduser() / "streams")

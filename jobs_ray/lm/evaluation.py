@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from jobs_ray.lm.mixing import collate
-from jobs_ray.lm.packing import PackedRows
+from jobs_ray.lm.packed import PackedRows
 from jobs_ray.lm.tokens import IGNORE
 
 LOGITS_BYTES = 1 << 29

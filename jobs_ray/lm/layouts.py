@@ -49,10 +49,10 @@ class TextRows:
 
 
 class ExampleRows:
-    """Whole examples packed side by side: first fit over a few open rows."""
+    """Whole examples packed side by side: first fit over a few open rows; or (`alone`) one a row."""
 
-    def __init__(self, encoded: Iterable[dict[str, Any]], tokenizer: Any, seq_len: int) -> None:
-        self._encoded, self._seq_len, self._pad = encoded, seq_len, _pad_id(tokenizer)
+    def __init__(self, encoded: Iterable[dict[str, Any]], tokenizer: Any, seq_len: int, *, alone: bool) -> None:
+        self._encoded, self._seq_len, self._pad, self._alone = encoded, seq_len, _pad_id(tokenizer), alone
         self.examples = self.truncated = self.dropped = 0
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, IntArray]]]:
@@ -80,7 +80,7 @@ class ExampleRows:
                 open_rows.append([])
                 free.append(self._seq_len)
             open_rows[at].append((ids, labels))
-            free[at] -= len(ids)
+            free[at] = 0 if self._alone else free[at] - len(ids)
         for row in open_rows:
             yield self._closed(row)
 

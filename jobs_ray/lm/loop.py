@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs_ray.lm.apart import refuse_to_mix
 from jobs_ray.lm.errors import TaskError, TrainingError, out_of_memory
 from jobs_ray.lm.resume import check_resume, local_folder
 from jobs_ray.lm.session import Session, pinned_threads
@@ -23,6 +24,8 @@ from jobs_ray.lm.task import Task
 
 if TYPE_CHECKING:
     from jobs_ray.lm.trainer import Report
+
+_KEYS = ("mixture", "lr", "weight_decay", "warmup", "lora", "model", "seed")  # of a trial's configuration
 
 
 def run(
@@ -129,6 +132,7 @@ def build(
     from jobs_ray.lm.trainer import MixtureTrainer
 
     task = session.task
+    _refuse_unknown(config, task)
     seed = task.seed_of(config)
     weights = weights_of(config.get("mixture"), list(task.domains))
     plan = MixturePlan(session.train, weights, task.max_steps * task.batch_size, seed=seed, unit=task.unit)
@@ -151,7 +155,18 @@ def build(
         startup={**session.seconds, "model": built - start},
     )
     _name_logs(trainer)
+    refuse_to_mix(trainer, session)
     return trainer
+
+
+def _refuse_unknown(config: Mapping[str, Any], task: Task) -> None:
+    """A misspelt key would be searched over in trials that are all the same."""
+    known = {*_KEYS, task.steps_key, task.resume_key}
+    if unknown := sorted(set(config) - known):
+        raise TaskError(
+            f"nothing here reads the keys {unknown} of the configuration; it has {sorted(known)}, and the rest of "
+            "TrainingArguments is fixed for all trials in Task.trainer_args"
+        )
 
 
 def _name_logs(trainer: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from jobs_ray.lm.errors import TaskError
 
 PAPERS_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
+OTHER_SENSES = r".*(vision|audio|multi_modal).*"
+"""Parts of composed models (Gemma 3, ...) that text never reaches: adapters there would get no gradient."""
 _LORA_KEYS = {"r", "alpha", "dropout", "num_layers", "end", "modules", "rslora", "dora", "modules_to_save"}
 
 
@@ -21,13 +24,20 @@ def lora_modules(model: Any) -> list[str]:
     names: dict[str, None] = {}
     for name, module in model.named_modules():
         linear = isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"  # quantised ones too
-        if linear and any(part.isdigit() for part in name.split(".")):
+        if linear and any(part.isdigit() for part in name.split(".")) and not re.fullmatch(OTHER_SENSES, name):
             names[name.split(".")[-1]] = None
     found = list(names)
     return list(PAPERS_MODULES) if set(PAPERS_MODULES) <= set(found) else found
 
 
-def lora_config(lora: Mapping[str, Any], num_layers: int, default: str = "q_proj", *, transposed: bool = False) -> Any:
+def lora_config(
+    lora: Mapping[str, Any],
+    num_layers: int,
+    default: str = "q_proj",
+    *,
+    transposed: bool = False,
+    composed: bool = False,
+) -> Any:
     """A peft LoraConfig from the trial's `config["lora"]`.
 
     Keys: `r`, `alpha` (default r), `dropout`; the modules as flags (`"q_proj": True`) or as a list `modules`;
@@ -36,7 +46,8 @@ def lora_config(lora: Mapping[str, Any], num_layers: int, default: str = "q_proj
     that corner. `rslora` scales by alpha / sqrt(r) (Kalajdzievski 2023), `dora` trains magnitude and direction apart
     (Liu et al. 2024), both flags; `modules_to_save` names modules to be trained and kept whole.
 
-    transposed: the weights are stored as inputs x outputs (gpt2's Conv1D).
+    transposed: the weights are stored as inputs x outputs (gpt2's Conv1D). composed: some of its modules are
+    `OTHER_SENSES`, which get no adapters.
     """
     from peft import LoraConfig, TaskType
 
@@ -63,6 +74,7 @@ def lora_config(lora: Mapping[str, Any], num_layers: int, default: str = "q_proj
         lora_alpha=lora.get("alpha", r),
         lora_dropout=float(lora.get("dropout", 0.0)),
         target_modules=modules,
+        exclude_modules=OTHER_SENSES if composed else None,  # peft warns where none of them are
         fan_in_fan_out=transposed,
         use_rslora=bool(lora.get("rslora", False)),
         use_dora=bool(lora.get("dora", False)),

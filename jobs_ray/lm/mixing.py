@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from jobs_ray.lm.errors import TaskError
-from jobs_ray.lm.packing import PackedRows
+from jobs_ray.lm.packed import PackedRows
 
 UNITS = ("tokens", "loss_tokens", "examples")
 IntArray = np.ndarray[Any, np.dtype[np.int64]]

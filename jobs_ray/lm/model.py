@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs_ray.lm.errors import TaskError
-from jobs_ray.lm.lora import lora_config, lora_modules
+from jobs_ray.lm.lora import OTHER_SENSES, lora_config, lora_modules
 from jobs_ray.lm.task import Model
 
 _EVERYWHERE = ("trust_remote_code", "token")  # of Model.kwargs, what tokenizer and configuration need too
@@ -51,7 +52,16 @@ def fresh_config(spec: Mapping[str, Any], overrides: Mapping[str, Any] | None, t
     keys.setdefault("vocab_size", len(tokenizer))
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         keys.setdefault(name, getattr(tokenizer, name))
-    return AutoConfig.for_model(kind, **keys)
+    made = AutoConfig.for_model(kind, **keys)
+    text = made.get_text_config()
+    heads, groups = (getattr(text, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
+    if isinstance(heads, int) and isinstance(groups, int) and groups and heads % groups:
+        # attention would fail in the first step, with the sizes of two tensors
+        raise TaskError(
+            f"num_attention_heads={heads} is not a multiple of num_key_value_heads={groups}, which share them out; "
+            "change one of them" + (f" (heads = hidden_size={hidden} / head_dim={head})" if hidden and head else "")
+        )
+    return made
 
 
 def empty_model(spec: Model) -> Any:
@@ -118,9 +128,10 @@ class ModelSource:
             names = lora_modules(base)
             made = lora_config(
                 lora,
-                base.config.num_hidden_layers,
+                base.config.get_text_config().num_hidden_layers,
                 "q_proj" if "q_proj" in names else next(iter(names), "q_proj"),
                 transposed=any(type(module).__name__ == "Conv1D" for module in base.modules()),
+                composed=any(re.fullmatch(OTHER_SENSES, name) for name, _ in base.named_modules()),
             )
             self._adapted = get_peft_model(base, made)
         return self._adapted

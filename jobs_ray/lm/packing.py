@@ -18,89 +18,30 @@ import logging
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs_ray.lm import domains, tokens
+from jobs_ray.lm import domains, sources, tokens
 from jobs_ray.lm.domains import Domain
 from jobs_ray.lm.errors import DataError
 from jobs_ray.lm.layouts import ExampleRows, TextRows
+from jobs_ray.lm.packed import ROWS_A_BATCH, PackedRows, PackInfo
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from jobs_ray.lm.task import Task
 
-_VERSION = 4  # part of every key: raise it when the rows of the same content would change
-_ROWS_A_BATCH = 1024
-
+_VERSION = 5  # part of every key: raise it when the rows of the same content would change
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PackInfo:
-    """What packing a domain gave. `tokens` are those of text, without padding, `loss_tokens` those of them that are
-    learned; `examples` those packed.
-
-    truncated: examples longer than a row, cut to it. dropped: examples with nothing left to learn.
-    """
-
-    layout: str
-    seq_len: int
-    rows: int
-    tokens: int
-    loss_tokens: int
-    examples: int
-    truncated: int
-    dropped: int
-
-    def __str__(self) -> str:
-        lost = [
-            f"{self.truncated} longer than {self.seq_len} tokens and cut" if self.truncated else "",
-            f"{self.dropped} with nothing to learn left out" if self.dropped else "",
-        ]
-        return (
-            f"{self.examples:,} examples in {self.rows:,} rows, {self.tokens:,} tokens, {self.loss_tokens:,} learned"
-            + "".join(f"; {some}" for some in lost if some)
-        )
-
-
-class PackedRows:
-    """Memory-mapped rows of one domain. Pickles as its folder."""
-
-    def __init__(self, folder: str | Path) -> None:
-        import pyarrow as pa
-
-        self.folder = Path(folder)
-        self.info = PackInfo(**json.loads((self.folder / "info.json").read_text()))
-        self._chunks: dict[str, list[np.ndarray[Any, np.dtype[np.int32]]]] = {}
-        with pa.memory_map(str(self.folder / "rows.arrow")) as file:
-            for batch in pa.ipc.open_stream(file):
-                for name in batch.schema.names:
-                    flat = batch.column(name).flatten().to_numpy(zero_copy_only=True)
-                    self._chunks.setdefault(name, []).append(flat.reshape(len(batch), -1))
-        self.lengths = np.load(self.folder / "lengths.npy", mmap_mode="r")
-        self.learned = np.load(self.folder / "learned.npy", mmap_mode="r")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return PackedRows, (str(self.folder),)
-
-    def __len__(self) -> int:
-        return self.info.rows
-
-    def __getitem__(self, row: int) -> dict[str, np.ndarray[Any, np.dtype[np.int32]]]:
-        if not 0 <= row < self.info.rows:
-            raise IndexError(f"row {row} of {self.info.rows}")
-        chunk, at = divmod(row, _ROWS_A_BATCH)
-        return {name: chunks[chunk][at] for name, chunks in self._chunks.items()}
-
-
-def key_of(domain: Domain, tokenizer: Any, seq_len: int, rows: Dataset | None = None) -> str:
+def key_of(domain: Domain, tokenizer: Any, seq_len: int, rows: Dataset | None = None, *, alone: bool = False) -> str:
     """Key of the packed rows: content of the domain, tokenizer, row length, version of this module."""
-    what = [_VERSION, domains.fingerprint(domain, rows), tokenizer_key(tokenizer), seq_len]
+    what = [_VERSION, domains.fingerprint(domain, rows), tokenizer_key(tokenizer), seq_len, alone]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 
 
@@ -112,8 +53,16 @@ def tokenizer_key(tokenizer: Any) -> str:
     return hashlib.sha256((vocabulary + json.dumps(special)).encode()).hexdigest()[:24]
 
 
-def pack(domain: Domain, tokenizer: Any, seq_len: int, cache: str | Path, processes: int | None = None) -> PackedRows:
-    """The domain's packed rows, made now (by so many processes) or found in `cache`.
+def pack(
+    domain: Domain,
+    tokenizer: Any,
+    seq_len: int,
+    cache: str | Path,
+    processes: int | None = None,
+    *,
+    alone: bool = False,
+) -> PackedRows:
+    """The domain's packed rows, made now (by so many processes) or found in `cache`. alone: one example a row.
 
     Safe when several processes ask at once: one packs under a file lock, the others wait and open what it made;
     the folder appears by a rename, so a killed process leaves nothing half-made behind.
@@ -124,12 +73,12 @@ def pack(domain: Domain, tokenizer: Any, seq_len: int, cache: str | Path, proces
     cache.mkdir(parents=True, exist_ok=True)
     domain = domains.settled(domain, cache)
     rows = domains.load(domain, cache) if domains.is_hub_name(domain) else None
-    folder = cache / key_of(domain, tokenizer, seq_len, rows)
+    folder = cache / key_of(domain, tokenizer, seq_len, rows, alone=alone)
     if not (folder / "info.json").exists():
         with FileLock(f"{folder}.lock"):
             if not (folder / "info.json").exists():
                 rows = domains.load(domain, cache) if rows is None else rows
-                _write(rows, domain, tokenizer, seq_len, folder, processes)
+                _write(rows, domain, tokenizer, seq_len, folder, processes, alone)
     return PackedRows(folder)
 
 
@@ -148,8 +97,9 @@ def prepare(task: Task, tokenizer: Any = None, *, show: bool = True) -> dict[str
         "train": {name: domain.training() for name, domain in task.domains.items()},
         "target": {name: target.domain for name, target in task.targets().items()},
     }
+    how: Any = {"processes": task.num_proc, "alone": not task.pack}
     packed = {
-        part: {name: pack(domain, tokenizer, task.seq_len, cache, task.num_proc) for name, domain in named.items()}
+        part: {name: pack(domain, tokenizer, task.seq_len, cache, **how) for name, domain in named.items()}
         for part, named in wanted.items()
     }
     for part, named in packed.items():
@@ -161,24 +111,30 @@ def prepare(task: Task, tokenizer: Any = None, *, show: bool = True) -> dict[str
 
 
 def settled(task: Task) -> Task:
-    """The task, with each stream that has no name read and replaced by its rows (see `domains.settled`)."""
-    cache = Path(task.cache_dir)
+    """The task as workers can use it: each stream that has no name read and replaced by its rows (see
+    `domains.settled`), local paths absolute."""
+    cache, model = Path(task.cache_dir), task.model
     return replace(
         task,
+        model=replace(model, name=sources.absolute(model.name), tokenizer=sources.absolute(model.tokenizer)),
         domains={name: domains.settled(domain, cache) for name, domain in task.domains.items()},
         target={n: replace(t, domain=domains.settled(t.domain, cache)) for n, t in task.targets().items()},
         accuracy=task.accuracy and replace(task.accuracy, domain=domains.settled(task.accuracy.domain, cache)),
     )
 
 
-def _write(rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: Path, processes: int | None) -> None:
+def _write(
+    rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: Path, processes: int | None, alone: bool
+) -> None:
     kind = domains.kind_of(domain, rows)
     layout = "text" if kind in tokens.TEXTS else "examples"
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         (temporary / "tokens").mkdir()
         encoded = tokens.examples(tokens.encode(rows, domain, kind, tokenizer, temporary / "tokens", processes))
-        packed = TextRows(encoded, seq_len) if layout == "text" else ExampleRows(encoded, tokenizer, seq_len)
+        packed = (
+            TextRows(encoded, seq_len) if layout == "text" else ExampleRows(encoded, tokenizer, seq_len, alone=alone)
+        )
         lengths, learned = _write_arrow(packed, temporary / "rows.arrow", seq_len)
         if not lengths:
             raise DataError(
@@ -205,7 +161,7 @@ def _write(rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: 
 
 
 def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> tuple[list[int], list[int]]:
-    """Write the rows in record batches of `_ROWS_A_BATCH`; returns their numbers of tokens and of those learned."""
+    """Write the rows in record batches of `ROWS_A_BATCH`; returns their numbers of tokens and of those learned."""
     import pyarrow as pa
 
     row_type = pa.list_(pa.int32(), seq_len)
@@ -234,7 +190,7 @@ def _write_arrow(packed: TextRows | ExampleRows, path: Path, seq_len: int) -> tu
         # nothing predicts the first token of a row
         learned.append(int((row["labels"] != tokens.IGNORE).sum()) if "labels" in row else max(1, used - 1))
         waiting.append(row)
-        if len(waiting) == _ROWS_A_BATCH:
+        if len(waiting) == ROWS_A_BATCH:
             flush()
     if waiting:
         flush()

@@ -33,6 +33,7 @@ class Session:
         self.target = packed["target"]
         self.models = ModelSource(task.model, self.tokenizer)
         self.collate = flatten if wanted(task.model) else collate
+        self.apart = False  # the model is known to keep packed examples apart
         self.run_name: str | None = None  # the trial's, for logs
         self.questions: list[Any] | None = None
         self.harness: Any = None

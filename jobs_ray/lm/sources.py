@@ -72,7 +72,9 @@ def in_memory(source: Any, split: str) -> Dataset | None:
     if isinstance(source, Dataset):
         return source
     if is_rows(source):
-        return Dataset.from_list([dict(row) for row in source])
+        # all columns of all rows: `from_list` takes those of the first one only
+        columns = dict.fromkeys(name for row in source for name in row)
+        return Dataset.from_list([{name: row.get(name) for name in columns} for row in source])
     names = [source] if isinstance(source, str | Path) else source
     if not isinstance(names, Sequence) or not all(isinstance(name, str | Path) for name in names):
         raise DataError(
@@ -97,6 +99,18 @@ def find(source: Any) -> Files | None:
     if len(kinds) > 1:
         raise DataError(f"one domain mixes {sorted(kinds)} files; make one domain of each kind, or name a glob")
     return Files(kinds.pop(), tuple(files))
+
+
+def absolute(source: Any) -> Any:
+    """Names of local files and folders as every process sees them (Tune gives each trial a folder of its own to work
+    in); names on the hub, addresses and data as they are."""
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        here = path.exists() or (_is_glob(source) and "://" not in str(source))
+        return str(path.absolute()) if here else source
+    if isinstance(source, Sequence) and all(isinstance(name, str | Path) for name in source):
+        return [absolute(name) for name in source]
+    return source
 
 
 def read(found: Files, source: Any, split: str, sample_by: str, cache: Path) -> Dataset:
@@ -161,7 +175,7 @@ def _files(name: str | Path) -> list[Path]:
         return found
     if path.is_file():
         return [path]
-    if any(c in str(name) for c in "*?["):
+    if _is_glob(name):
         found = sorted(p for p in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))) if p.is_file())
         if not found:
             raise DataError(f"no file matches {str(name)!r}")
@@ -169,6 +183,10 @@ def _files(name: str | Path) -> list[Path]:
     if path.is_absolute() or _suffix(path) in KINDS:
         raise DataError(f"no such file or folder: {path}")
     return []
+
+
+def _is_glob(name: str | Path) -> bool:
+    return any(c in str(name) for c in "*?[")
 
 
 def _no_data(path: Path) -> bool:

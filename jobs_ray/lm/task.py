@@ -18,6 +18,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 from jobs_ray.lm import owned
@@ -104,6 +105,8 @@ class Task:
     max_steps: optimiser steps of a full run; the learning-rate schedule always spans them.
     eval_every: steps between reports. A report every few seconds is enough: each costs an evaluation.
     batch_size: rows (of `seq_len` tokens) an optimiser step, over all workers and accumulation steps.
+    pack: several examples in a row, where they do not see each other; False: one, for models that do not tell them
+        apart (gpt-oss, Mamba, ...: such a model is refused before it trains). Texts are joined and cut either way.
     unit: what mixture weights are shares of: "tokens", "loss_tokens" (only what is learned) or "examples". With
         "tokens" little is learned of questions with short answers, with "loss_tokens" most of a run reads their
         prompts; at equal steps the first was better (`mixing.py` has the numbers).
@@ -113,9 +116,10 @@ class Task:
     seed: of new weights, the order of the data, dropout, and the samples of the targets. seed_per_config: only the last
         of these is shared by all trials, and each configuration trains with a seed derived from it and `seed` (a
         promoted run keeps its short run's): a search over one shared seed finds what is good with that seed.
-    save: full runs keep their "best" or "last" checkpoint. keep_optimizer: also the state to go on from, so that Tune
-        can restart a failed full run in its midst (FailureConfig); it is twice the size of what is trained. None: where
-        that is small, with LoRA. Short runs always keep it, for their promotion.
+    save: full runs keep their "best" or "last" checkpoint (a promoted one: of what it trains itself).
+    keep_optimizer: full runs keep the state to go on from, too, so that Tune can restart a failed one in its midst
+        (FailureConfig); it is twice the size of what is trained. None: where that is small, with LoRA. Runs that a
+        scheduler may stop always keep it, for their promotion.
     threads: torch threads of a worker; None: what Ray gave it (or as torch stands).
     num_proc: processes that tokenise (of `datasets.map`); None: this one.
     trainer_args: more arguments of `transformers.TrainingArguments` (fsdp, deepspeed, optim, ...), but none that the
@@ -131,6 +135,7 @@ class Task:
     eval_every: int
     batch_size: int = 8
     seq_len: int = 128
+    pack: bool = True
     accumulation: int = 1
     cache_dir: str = "~/.cache/jobs-ray"
     unit: Literal["tokens", "loss_tokens", "examples"] = "tokens"
@@ -167,6 +172,13 @@ class Task:
             raise TaskError(f"eval_every={self.eval_every} is beyond max_steps={self.max_steps}: nothing reported")
         if self.batch_size % self.accumulation:
             raise TaskError(f"batch_size={self.batch_size} is not a multiple of accumulation={self.accumulation}")
+        samples = {"eval_rows": self.eval_rows}
+        if self.accuracy is not None:
+            samples["accuracy.questions"] = self.accuracy.questions
+        for name, count in samples.items():
+            # of no rows the loss is NaN, which a run would take for its own divergence
+            if count is not None and (not isinstance(count, Integral) or count < 1):
+                raise TaskError(f"{name} must be a positive integer, or None for all rows, got {count!r}")
         owned.check(self.trainer_args)
         targets = {n: t if isinstance(t, Target) else Target(t) for n, t in self.target.items()}
         if min(t.weight for t in targets.values()) < 0 or sum(t.weight for t in targets.values()) <= 0:
@@ -187,9 +199,14 @@ class Task:
             raise TaskError(f"config[{self.steps_key!r}] must be a positive number of steps, got {asked!r}")
         return min(self.max_steps, -int(-asked // self.eval_every) * self.eval_every)
 
+    def open_ended(self, config: Mapping[str, Any]) -> bool:
+        """Whether a scheduler may stop this trial at any report, to go on from there in another one: it says where one
+        goes on (from nothing, as yet), but not to which step."""
+        return self.resume_key in config and not config[self.resume_key] and self.steps_key not in config
+
     def resumable(self, config: Mapping[str, Any]) -> bool:
         """Whether this trial's checkpoints keep the optimiser."""
-        if self.granted_steps(config) < self.max_steps:
+        if self.granted_steps(config) < self.max_steps or self.open_ended(config):
             return True
         return config.get("lora") is not None if self.keep_optimizer is None else self.keep_optimizer
 

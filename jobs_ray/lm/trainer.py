@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from jobs_ray.lm import evaluation, harness, metrics
 from jobs_ray.lm.errors import TrainingError, finite, out_of_memory
 from jobs_ray.lm.mixing import MixedRows
-from jobs_ray.lm.packing import PackedRows
+from jobs_ray.lm.packed import PackedRows
 from jobs_ray.lm.resume import RUN_FILE
 from jobs_ray.lm.session import Session
 
@@ -200,6 +200,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
         self._best = min(self._best, metrics["eval_loss"])
         # A short run leaves the state it ended in, to go on from; a full run the best it has seen.
         worth = (better if self._task.save == "best" else done) if full else done
+        worth = worth or self._task.open_ended(self._trainer.config)
         control.should_save = self._save and worth
         args.save_only_model = not self._task.resumable(self._trainer.config)
         if not control.should_save:

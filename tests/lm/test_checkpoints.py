@@ -34,6 +34,16 @@ def test_only_what_may_be_gone_on_from_keeps_its_optimiser(
         run(session.task, {"resume_from": str(tmp_path / "full")}, session=session)
 
 
+def test_a_run_that_may_be_stopped_anywhere_can_be_gone_on_from(make_task: Callable[..., Task], tmp_path: Path) -> None:
+    """With `resume_key`, but no `steps_key`, nobody tells a run how far it goes."""
+    session = Session(make_task(lr=0.3, schedule="constant"))  # best in its midst
+    run(session.task, {"resume_from": None}, session=session, keep=tmp_path / "stopped")
+    assert can_go_on(tmp_path / "stopped")
+    assert json.loads((tmp_path / "stopped" / RUN_FILE).read_text())["step"] == session.task.max_steps
+    run(session.task, {}, session=session, keep=tmp_path / "full")
+    assert json.loads((tmp_path / "full" / RUN_FILE).read_text())["step"] < session.task.max_steps
+
+
 def test_sharded_checkpoints_are_refused(make_task: Callable[..., Task]) -> None:
     with pytest.raises(TaskError, match="FULL_STATE_DICT"):
         make_task(trainer_args={"fsdp": "full_shard", "fsdp_config": {"state_dict_type": "SHARDED_STATE_DICT"}})

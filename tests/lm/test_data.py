@@ -16,7 +16,8 @@ from datasets import Dataset
 from jobs_ray.lm import DataError, Domain, Model, Task, formatting
 from jobs_ray.lm.domains import fingerprint, load
 from jobs_ray.lm.model import load_tokenizer
-from jobs_ray.lm.packing import PackedRows, pack
+from jobs_ray.lm.packed import PackedRows
+from jobs_ray.lm.packing import pack
 from jobs_ray.lm.tokens import IGNORE
 
 ROWS = [{"text": f"the cat sees {i} birds"} for i in range(40)]

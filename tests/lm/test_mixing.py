@@ -13,7 +13,8 @@ import pytest
 from jobs_ray.lm import Domain, Model, Session, Task, TaskError
 from jobs_ray.lm.mixing import MixedRows, MixturePlan, collate, weight_bounds
 from jobs_ray.lm.model import load_tokenizer
-from jobs_ray.lm.packing import PackedRows, pack
+from jobs_ray.lm.packed import PackedRows
+from jobs_ray.lm.packing import pack
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,33 @@ def test_the_space_has_the_models_own_modules_and_each_trains(
         assert report["step"] == 3
 
 
+def test_of_a_composed_model_the_text_part_is_adapted(
+    make_task: Callable[..., Task], tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    """Gemma 3 from 4B on is a text and a vision model, whose configuration has no layers of its own."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    text = {"vocab_size": 300, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 64}
+    made = AutoConfig.for_model(
+        "gemma3", text_config=small | text, vision_config=small | {"image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=1, pad_token_id=1, bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(made).save_pretrained(tmp_path / "gemma")
+    tokenizer.save_pretrained(tmp_path / "gemma")
+    task = make_task(model=Model(name=str(tmp_path / "gemma")), max_steps=3)
+    flags = {name for name, _ in param_space(task)["lora"].items() if name.endswith("_proj")}
+    assert set(PAPERS_MODULES) <= flags
+    session = Session(task)
+    model = session.models.build({"lora": {"r": 2, "modules": "all-linear"}}, 0)
+    trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert trained
+    assert not [name for name in trained if "vision" in name or "multi_modal" in name]
+    [report] = run(task, {"lora": {"r": 2, "q_proj": True, "num_layers": 1}}, session=session)
+    assert report["step"] == 3
+
+
 def test_llamas_space_is_the_papers(make_task: Callable[..., Task], base_dir: Path) -> None:
     space = param_space(make_task(model=Model(name=str(base_dir))))["lora"]
     assert set(PAPERS_MODULES) < set(space)

@@ -12,7 +12,7 @@ import torch
 from ray.train import ScalingConfig
 from transformers import TrainingArguments
 
-from jobs_ray.lm import Domain, Model, Session, Task, TaskError, trainable
+from jobs_ray.lm import Domain, Model, Session, Task, TaskError, run, trainable
 from jobs_ray.lm.loop import arguments, build
 from jobs_ray.lm.mixing import collate
 from jobs_ray.lm.owned import OWNED
@@ -83,3 +83,9 @@ def test_packed_examples_do_not_see_each_other_in_training(
         count = int((batch["labels"] != -100).sum())
         losses.append(trainer.compute_loss(trainer.model, batch, num_items_in_batch=1).item() / count)
     assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("config", [{"learning_rate": 0.1}, {"mixtures": {"animals": 1.0}}, {"lora_r": 8}])
+def test_a_key_that_nobody_reads_is_refused(make_task: Callable[..., Task], config: dict[str, Any]) -> None:
+    with pytest.raises(TaskError, match=rf"nothing here reads the keys \['{next(iter(config))}'\].*'lr'.*'mixture'"):
+        run(make_task(), config)

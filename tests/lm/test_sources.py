@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, IterableDataset
 
-from jobs_ray.lm import DataError, Domain, Model, Task, formatting, trainable
+from jobs_ray.lm import DataError, Domain, Model, Task, formatting, run, trainable
 from jobs_ray.lm.domains import fingerprint, load
 from jobs_ray.lm.model import load_tokenizer
-from jobs_ray.lm.packing import pack
+from jobs_ray.lm.packing import pack, settled
+from jobs_ray.lm.sources import absolute
 
 ROWS = [{"text": f"the cat sees {i}, birds"} for i in range(40)]
 TEXTS = [row["text"] for row in ROWS]
@@ -194,3 +195,39 @@ def test_a_column_that_is_no_text_is_refused(tokenizer_dir: Path, tmp_path: Path
     tokenizer = load_tokenizer(Model(config={"model_type": "llama"}, tokenizer=str(tokenizer_dir)))
     with pytest.raises(DataError, match="not in the format 'text'"):
         pack(Domain([{"text": 7}] * 3), tokenizer, 16, tmp_path)
+
+
+def test_all_columns_of_rows_in_memory_count(tmp_path: Path) -> None:
+    rows = [{"instruction": "add", "output": "3"}, {"instruction": "add", "input": "1 and 2", "output": "3"}]
+    assert load(Domain(rows), tmp_path)["input"] == [None, "1 and 2"]
+
+
+def test_relative_paths_are_those_of_the_users_folder(
+    make_task: Callable[..., Task], base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune gives each trial a folder of its own to work in."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    there.mkdir()
+    shutil.copytree(base_dir, here / "base")
+    jsonl(here / "a.jsonl")
+    as_csv(here / "b.csv")
+    monkeypatch.chdir(here)
+    task = make_task(
+        domains={"one": Domain("a.jsonl"), "some": Domain("b.*"), "several": Domain(["a.jsonl"])},
+        target={"one": Domain(Path("b.csv"))},
+        model=Model("base", tokenizer="base"),
+        max_steps=3,
+    )
+    found = settled(task)
+    monkeypatch.chdir(there)
+    [report] = run(found, {"lora": {"r": 2}}, keep=tmp_path / "kept")
+    assert report["step"] == 3
+    assert json.loads((tmp_path / "kept" / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
+        here / "base"
+    )
+
+
+def test_what_is_not_here_stays_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("allenai/c4", "s3://bucket/part-*.parquet", "missing.jsonl", None, ROWS):
+        assert absolute(name) == name
