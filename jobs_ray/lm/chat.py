@@ -11,7 +11,6 @@ from jobs_ray.lm.errors import DataError
 from jobs_ray.lm.questions import Question
 
 Segments = list[tuple[str, bool]]
-_SPOKEN = [{"role": "assistant", "content": ""}]
 _REWRITES = (
     "the tokenizer's chat template rewrites earlier turns, so the loss cannot be put on the assistant's words alone; "
     "give prompt/completion rows, or another chat_template"
@@ -25,22 +24,14 @@ def has_template(tokenizer: Any) -> bool:
 def chat_segments(messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: Any = None) -> Segments:
     """Loss on what the assistant says, through the tokenizer's chat template when it has one.
 
-    Raises DataError for turns that cannot be written as text, and for templates that rewrite earlier turns.
+    An empty list when the assistant says nothing: in no turn, or in one of them, whose end would be learned as an
+    answer. Raises DataError for turns that cannot be written as text, and for templates that rewrite earlier turns.
     """
-    turns, tools = list(map(_as_written, messages)), _as_written(tools)
-    if not any(m["role"] == "assistant" for m in turns):
+    turns, tools = _turns(messages), _as_written(tools)
+    if not any(m["role"] == "assistant" for m in turns) or any(map(_says_nothing, turns)):
         return []
     if not has_template(tokenizer):
-        plain: Segments = []
-        for m in turns:
-            if not isinstance(m.get("content"), str):
-                raise DataError(
-                    f"a turn of {m['role']!r} has no text but {sorted(set(m) - {'role'})}: only a chat template can "
-                    "write it; give the model a tokenizer with one, or leave such rows out"
-                )
-            spoken = m["role"] == "assistant"
-            plain += [(f"{m['role']}:", False), (f" {m['content']}\n", spoken)]
-        return plain
+        return _plain(turns)
     segments = (
         _marked(turns, tokenizer, tools)
         if _marks_generation(tokenizer)
@@ -55,17 +46,50 @@ def chat_segments(messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: 
 def completion_segments(
     prompt: Sequence[Mapping[str, Any]], completion: Sequence[Mapping[str, Any]], tokenizer: Any, tools: Any = None
 ) -> Segments:
-    """TRL's conversational prompt and completion: loss on the completion's turns alone, whatever the prompt says."""
-    prompt, completion, tools = _as_written(prompt), _as_written(completion), _as_written(tools)
+    """TRL's conversational prompt and completion: loss on the completion's turns alone, whatever the prompt says.
+
+    An empty list when there is no completion, or a turn of it says nothing.
+    """
+    prompt, completion, tools = _turns(prompt), _turns(completion), _as_written(tools)
+    if not completion or any(map(_says_nothing, completion)):
+        return []
     if not has_template(tokenizer):
-        asked = [(text, False) for text, _ in chat_segments([*prompt, *_SPOKEN], tokenizer)[:-2]]
-        return asked + chat_segments(completion, tokenizer)
+        return [(text, False) for text, _ in _plain(prompt)] + _plain(completion)
     write = _writer(tokenizer, tools)
     before, after = write(list(prompt), True), write([*prompt, *completion], False)
     if not after.startswith(before):
         raise DataError(_REWRITES)
     _check_calls(completion[-1], after)
     return [(before, False), (after[len(before) :], True)]
+
+
+def _turns(messages: Sequence[Mapping[str, Any]]) -> list[Any]:
+    turns = list(map(_as_written, messages))
+    for m in turns:
+        if not isinstance(m.get("content"), str | list | None):
+            # most templates would write a number as they write a text, some not at all
+            raise DataError(
+                f"a turn of {m.get('role')!r} has the content {m['content']!r:.80} ({type(m['content']).__name__}), "
+                "expected a text; make it one with a function as Domain.format"
+            )
+    return turns
+
+
+def _says_nothing(message: Mapping[str, Any]) -> bool:
+    return message["role"] == "assistant" and not message.get("content") and not message.get("tool_calls")
+
+
+def _plain(turns: Sequence[Mapping[str, Any]]) -> Segments:
+    """Without a template. Raises DataError for turns that are no text."""
+    segments: Segments = []
+    for m in turns:
+        if not isinstance(m.get("content"), str):
+            raise DataError(
+                f"a turn of {m['role']!r} has no text but {sorted(set(m) - {'role'})}: only a chat template can "
+                "write it; give the model a tokenizer with one, or leave such rows out"
+            )
+        segments += [(f"{m['role']}:", False), (f" {m['content']}\n", m["role"] == "assistant")]
+    return segments
 
 
 def _as_written(value: Any) -> Any:
@@ -139,8 +163,6 @@ def _check_calls(message: Mapping[str, Any], written: str) -> None:
                 f"the tokenizer's chat template does not write tool calls (of {name!r}); give a tokenizer whose "
                 "template does, or leave such rows out"
             )
-    if not message.get("tool_calls") and not message.get("content"):
-        raise DataError("a turn of 'assistant' has neither content nor tool_calls; leave such rows out")
 
 
 def question_of(messages: Sequence[Mapping[str, Any]], tokenizer: Any) -> Question:

@@ -104,7 +104,13 @@ def load(domain: Domain, cache: Path) -> Dataset:
     rows = _part(rows, domain)
     if callable(domain.format):
         function = domain.format
-        file = cache.expanduser() / "formatted" / f"{fingerprint(domain, rows)}.arrow"
+        # `datasets` gives a column back the type that it had: texts made of numbers would be numbers again
+        first, types = formatting.apply(function, rows[:1]), rows.features
+        texts = [
+            n for n in first if isinstance(first[n][0], str) and getattr(types.get(n), "dtype", "string") != "string"
+        ]
+        name = fingerprint(domain, rows) + ("-texts" if texts else "")
+        file = cache.expanduser() / "formatted" / f"{name}.arrow"
         file.parent.mkdir(parents=True, exist_ok=True)
         with sources.quiet():
             rows = rows.map(
@@ -113,6 +119,7 @@ def load(domain: Domain, cache: Path) -> Dataset:
                 remove_columns=rows.column_names,
                 cache_file_name=str(file),
                 new_fingerprint=file.stem,
+                try_original_type=not texts,
             )
     return rows
 

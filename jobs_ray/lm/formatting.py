@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any
 
+from jinja2 import TemplateError
+
 from jobs_ray.lm.chat import Segments, as_chat, chat_segments, completion_segments, question_of, turns_of
 from jobs_ray.lm.errors import DataError
 from jobs_ray.lm.instructions import alpaca, sharegpt
@@ -34,6 +36,8 @@ _COLUMNS: tuple[tuple[str, frozenset[str]], ...] = (
     ("prompt_completion", frozenset({"prompt", "completion"})),
     ("text", frozenset({"text"})),
 )
+# What a row that is not as its format says, or that the chat template refuses, raises on its way to text.
+_MISFITS = (KeyError, TypeError, IndexError, ValueError, AttributeError, TemplateError)
 
 
 def detect(row: Row, *, column: str, prompt: str, completion: str) -> str:
@@ -62,23 +66,23 @@ def segments_of(
     """The row as segments; an empty list when there is nothing to learn in it."""
     try:
         if kind in ("text", "wikitext"):
-            text = row[column]
-            return [(text, True)] if text and text.strip() else []
+            [text] = _texts(row, column)
+            return [(text, True)] if text.strip() else []
         if kind == "chat":
             return chat_segments(row["messages"] or (), tokenizer, row.get("tools"))
         if kind == "sharegpt":
             return chat_segments(sharegpt(row), tokenizer)
         if kind == "conversational":
-            return completion_segments(row[prompt], row[completion], tokenizer, row.get("tools"))
+            return completion_segments(row[prompt] or (), row[completion] or (), tokenizer, row.get("tools"))
         if kind in ("prompt_completion", "alpaca"):
-            asked, answer = alpaca(row, chat=chat) if kind == "alpaca" else (row[prompt] or "", row[completion])
+            asked, answer = _pair(row, kind, prompt, completion, chat)
             if not answer:
                 return []
             return turns_of(asked, answer, tokenizer) if chat else [(asked, False), (answer, True)]
         if kind in QUESTIONS:
             question = QUESTIONS[kind](row)
             return turns_of(question.prompt, question.answer, tokenizer) if chat else question.segments
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+    except _MISFITS as error:
         raise _misfit(row, kind, error) from error
     raise DataError(f"unknown format {kind!r}; known: {', '.join(FORMATS)}")
 
@@ -93,15 +97,35 @@ def asked_of(row: Row, kind: str, *, prompt: str, completion: str, tokenizer: An
         if kind == "conversational":
             return question_of([*row[prompt], *row[completion]], tokenizer)
         if kind in ("prompt_completion", "alpaca"):
-            asked, answer = alpaca(row, chat=chat) if kind == "alpaca" else (row[prompt], row[completion])
+            asked, answer = _pair(row, kind, prompt, completion, chat)
             question = Question(asked, answer, (), (answer.strip(),))
         elif kind in QUESTIONS:
             question = QUESTIONS[kind](row)
         else:
             raise DataError(f"accuracy needs questions; {kind!r} rows have none (formats: {list(QUESTIONS)})")
         return as_chat(question, tokenizer) if chat else question
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+    except _MISFITS as error:
         raise _misfit(row, kind, error) from error
+
+
+def _pair(row: Row, kind: str, prompt: str, completion: str, chat: bool) -> tuple[str, str]:
+    if kind == "alpaca":
+        _texts(row, *(name for name in ("instruction", "input", "output") if name in row))
+        return alpaca(row, chat=chat)
+    asked, answer = _texts(row, prompt, completion)
+    return asked, answer
+
+
+def _texts(row: Row, *names: str) -> list[str]:
+    """Columns of the row, a missing text as an empty one. Raises DataError for what is no text: whether a label is to
+    be learned as 1, 1.0, True or "yes" only its user knows."""
+    for name in names:
+        if not isinstance(row[name], str | None):
+            raise DataError(
+                f"column {name!r} holds {row[name]!r:.80} ({type(row[name]).__name__}), expected a text; make it one "
+                f"with a function as Domain.format, such as lambda row: {{**row, {name!r}: str(row[{name!r}])}}"
+            )
+    return [row[name] or "" for name in names]
 
 
 def apply(function: Callable[[Row], Any], columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -148,4 +172,12 @@ def _constant(value: Any) -> Any:
 def _misfit(row: Row, kind: str, error: Exception) -> DataError:
     if isinstance(error, DataError):
         return error
-    return DataError(f"a row with columns {sorted(row)} is not in the format {kind!r}: {type(error).__name__}: {error}")
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, TemplateError):
+        return DataError(
+            f"the tokenizer's chat template refuses a row in the format {kind!r}: {said}; leave such rows out, or give "
+            f"the model a tokenizer with another chat_template. The row: {dict(row)!r:.300}"
+        )
+    return DataError(
+        f"a row with columns {sorted(row)} is not in the format {kind!r}: {said}. The row: {dict(row)!r:.300}"
+    )

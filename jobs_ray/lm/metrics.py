@@ -6,6 +6,7 @@ chat (or says `chat=True`), else as plain text. Every rank asks its share, in th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from jobs_ray.lm.errors import DataError
 from jobs_ray.lm.questions import Question
 from jobs_ray.lm.session import Session
 from jobs_ray.lm.task import Task
+from jobs_ray.lm.tokens import around, numbered
 
 _MOST_NEW_TOKENS = 512
 
@@ -71,13 +73,14 @@ def _right_by_likelihood(model: Any, session: Session, asked: list[Question], si
 
 
 def _scores(model: Any, session: Session, pairs: Sequence[tuple[Question, str]]) -> list[float]:
-    """Log-likelihoods of the options after their prompts, a character (length-normalised)."""
+    """Log-likelihoods of the options after their prompts, a character (length-normalised). An option without a token
+    of its own has none: -inf, below those that were asked."""
     rows, tails = [], []
-    for question, option in pairs:
-        tail = session.tokenizer(option, add_special_tokens=False)["input_ids"]
-        ids = (_prompt_ids(session.tokenizer, question) + tail)[-session.task.seq_len :]
+    segments = [[(question.prompt, False), (option, True)] for question, option in pairs]
+    for (question, _), (found, learned) in zip(pairs, numbered(segments, session.tokenizer), strict=True):
+        ids = (_begin(session.tokenizer, question) + found)[-session.task.seq_len :]
         rows.append(ids)
-        tails.append(min(len(tail), len(ids) - 1))
+        tails.append(min(sum(learned), len(ids) - 1))
     longest = max(len(ids) for ids in rows)
     pad = session.tokenizer.pad_token_id or 0
     tokens = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in rows], device=model.device)
@@ -85,6 +88,9 @@ def _scores(model: Any, session: Session, pairs: Sequence[tuple[Question, str]])
     logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
     scores = []
     for at, (ids, tail_length, (_, option)) in enumerate(zip(rows, tails, pairs, strict=True)):
+        if not tail_length:
+            scores.append(-math.inf)
+            continue
         said = torch.log_softmax(logits[at, len(ids) - tail_length - 1 : len(ids) - 1].float(), -1)
         picked = said.gather(1, tokens[at, len(ids) - tail_length : len(ids), None])
         scores.append(float(picked.sum()) / max(len(option), 1))
@@ -117,7 +123,11 @@ def _generate(
 ) -> list[str]:
     """Greedy answers. together: go on until the last rank has finished (sharded models would hang)."""
     tokenizer = session.tokenizer
-    rows = [_prompt_ids(tokenizer, question)[-session.task.seq_len :] for question in asked]
+    prompts = [tokenizer(question.prompt, add_special_tokens=False)["input_ids"] for question in asked]
+    rows = [
+        [*_begin(tokenizer, question), *ids][-session.task.seq_len :]
+        for question, ids in zip(asked, prompts, strict=True)
+    ]
     longest = max(len(ids) for ids in rows)
     pad = tokenizer.pad_token_id or 0
     tokens = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in rows], device=model.device)
@@ -134,25 +144,26 @@ def _generate(
     return [str(text) for text in tokenizer.batch_decode(made[:, longest:], skip_special_tokens=True)]
 
 
-def _prompt_ids(tokenizer: Any, question: Question) -> list[int]:
-    ids = list(tokenizer(question.prompt, add_special_tokens=False)["input_ids"])
-    if question.templated:
-        return ids
-    first = tokenizer("")["input_ids"][:1]
-    return [t for t in first if t == tokenizer.bos_token_id] + ids
+def _begin(tokenizer: Any, question: Question) -> list[int]:
+    """What the tokenizer writes before a text, unless a template has written it."""
+    return [] if question.templated else around(tokenizer)[0]
 
 
 def _matches(text: str, question: Question) -> bool:
-    """Exact match after normalising; worked solutions count by what follows their last '####'. Where the right answer
-    is one line the model may go on after it: only its first line counts."""
-    said, worked = text.split("####")[-1].strip(), "####" in text
+    """Exact match after normalising; worked solutions count by what follows their '####'. Where the right answer is
+    one line the model may go on after it, to another question too: only its first line counts, and of its '####' the
+    one that ends its own solution."""
+    parts = text.split("####")
+    said = parts[min(max(1, question.answer.count("####")), len(parts) - 1)].strip()
     for accepted in question.accepted or (question.answer,):
         right = accepted.split("####")[-1].strip()
-        if _plain(right) == _plain(said if worked or "\n" in right else said.split("\n")[0]):
+        if right and _plain(right) == _plain(said if "\n" in right else said.split("\n")[0]):
             return True
     return False
 
 
 def _plain(text: str) -> str:
-    text = re.sub(r"\b(a|an|the)\b", " ", text.lower())
-    return " ".join(re.sub(r"[^\w\s.-]", " ", text).split()).strip(" .")
+    """In small letters, without articles, punctuation and the commas of thousands; as it is where that leaves nothing
+    ("A", "The", "+"), which would be equal to an answer that says nothing."""
+    words = re.sub(r"\b(a|an|the)\b", " ", re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.lower()))
+    return " ".join(re.sub(r"[^\w\s.-]", " ", words).split()).strip(" .") or text.strip().lower()

@@ -10,7 +10,7 @@ The tokens go to a temporary Arrow file with one row an example (of text: a piec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jobs_ray.lm import formatting, sources
-from jobs_ray.lm.chat import has_template
+from jobs_ray.lm.chat import Segments, has_template
 from jobs_ray.lm.domains import Domain
 from jobs_ray.lm.errors import DataError
 
@@ -97,7 +97,7 @@ class _Texts:
 
     def __init__(self, tokenizer: Any, column: str) -> None:
         self._tokenizer, self._column = tokenizer, column
-        self._begin, self._end = _around(tokenizer)
+        self._begin, self._end = around(tokenizer)
 
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts = columns[self._column]
@@ -118,7 +118,7 @@ class _Examples:
     def __init__(self, domain: Domain, kind: str, tokenizer: Any) -> None:
         self._domain, self._kind, self._tokenizer = domain, kind, tokenizer
         templated = (kind in formatting.TURNS and has_template(tokenizer)) or domain.chat
-        self._begin, self._end = ([], []) if templated else _around(tokenizer)
+        self._begin, self._end = ([], []) if templated else around(tokenizer)
 
     def __call__(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
         domain = self._domain
@@ -134,31 +134,78 @@ class _Examples:
             )
             for values in zip(*columns.values(), strict=True)
         ]
-        ids = iter(_ids([text for row in rows for text, _ in row], self._tokenizer))
         made: dict[str, list[Any]] = {"input_ids": [], "labels": []}
-        for row in rows:
-            parts = [(next(ids), loss) for _, loss in row]
-            if parts:
-                parts = [(self._begin, False), *parts, (self._end, parts[-1][1])]
-            tokens = [token for part, _ in parts for token in part]
-            labels = [token if loss else IGNORE for part, loss in parts for token in part]
-            made["input_ids"].append(np.asarray(tokens, dtype=np.int32))
-            made["labels"].append(np.asarray(labels, dtype=np.int32))
+        for row, (ids, learned) in zip(rows, numbered(rows, self._tokenizer), strict=True):
+            if row:
+                ids = [*self._begin, *ids, *self._end]
+                learned = [*[False] * len(self._begin), *learned, *[row[-1][1]] * len(self._end)]
+            tokens = np.asarray(ids, dtype=np.int32)
+            made["input_ids"].append(tokens)
+            made["labels"].append(np.where(np.asarray(learned, dtype=bool), tokens, np.int32(IGNORE)))
         return made
 
 
+def numbered(rows: Sequence[Segments], tokenizer: Any) -> Iterator[tuple[list[int], list[bool]]]:
+    """Each row's tokens, and which of them are learned; without what stands around an example.
+
+    Segments are tokenised apart: a prompt has the tokens that it has at use, where nothing follows it. But a tokenizer
+    that begins every text with a space of its own (SentencePiece's) would write one before every segment, and it would
+    be learned. Such a tokenizer is given the row as one text, as it is given a chat at use; there a token is learned if
+    any of its characters lies in a segment with loss. So a token that straddles a prompt and its answer is learned
+    whole: of "Answer: " and "three" it is "▁three", with the prompt's last space.
+    """
+    # A tokenizer written in Python (is_fast=False) says nothing of where in the text its tokens are: apart, as ever.
+    if getattr(tokenizer, "is_fast", False) and _begins_with_space(tokenizer):
+        texts = ["".join(text for text, _ in row) for row in rows]
+        left = iter(rows)
+        for made in _calls(texts, tokenizer, return_offsets_mapping=True):
+            for ids, spans in zip(made["input_ids"], made["offset_mapping"], strict=True):
+                yield ids, _with_loss(next(left), spans)
+        return
+    parts = _ids([text for row in rows for text, _ in row], tokenizer)
+    for row in rows:
+        found = [(next(parts), loss) for _, loss in row]
+        yield [i for ids, _ in found for i in ids], [loss for ids, loss in found for _ in ids]
+
+
+def _begins_with_space(tokenizer: Any) -> bool:
+    """Whether the tokens that begin a text differ from those of the same text within another. Asked with characters
+    for private use, which no vocabulary merges: words and newlines may be merged with what stands beside them."""
+    one, two = "\U0010f123", "\U0010f321"
+    [first, second, both] = tokenizer([one, two, one + two], add_special_tokens=False)["input_ids"]
+    return bool(both != [*first, *second])
+
+
+def _with_loss(row: Segments, spans: Sequence[tuple[int, int]]) -> list[bool]:
+    if not spans:
+        return []
+    characters = np.repeat([loss for _, loss in row], [len(text) for text, _ in row])
+    before = np.concatenate([[0], np.cumsum(characters)])  # how many characters with loss stand before each
+    starts, ends = np.asarray(spans).T
+    # byte-level tokens of spaces alone may be trimmed to nothing; they then stand from the end of the token before
+    starts = np.where(starts == ends, np.concatenate([[0], ends[:-1]]), starts)
+    learned: list[bool] = (before[ends] > before[starts]).tolist()
+    return learned
+
+
 def _ids(texts: list[Any], tokenizer: Any) -> Iterator[list[int]]:
+    for made in _calls(texts, tokenizer):
+        yield from made["input_ids"]
+
+
+def _calls(texts: list[Any], tokenizer: Any, **how: Any) -> Iterator[Any]:
+    """What the tokenizer gives for the texts, several a call, as many as keep its memory small."""
     start = size = 0
     for at, text in enumerate([*texts, None]):
         if at == len(texts) or (size and size + len(text or "") > _CALL):
             if at > start:
                 some = [text or "" for text in texts[start:at]]
-                yield from tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
+                yield tokenizer(some, add_special_tokens=False, verbose=False, **how)
             start, size = at, 0
         size += len(text or "")
 
 
-def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
+def around(tokenizer: Any) -> tuple[list[int], list[int]]:
     """What stands before and after an example: begin-of-text where this tokenizer writes it, end-of-text."""
     first = tokenizer("")["input_ids"][:1]
     end = tokenizer.eos_token_id

@@ -25,6 +25,7 @@ _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials ca
 _OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
 _BLIND = 8  # short runs before any cost is known: together they cost about one full run
 _EARLY = 10  # one in so many of SEARCH's short runs may be asked for while slots would wait for LEARN's to end
+_LATE = 0.5  # from this share of a run on a promotion is not stopped: the little that is left buys a final value
 _HOPELESS = 20  # trials in a row that end without any value: the trainable is broken, not the configuration
 
 
@@ -147,7 +148,7 @@ class Policy:
             return True, grant
         if grant is None or max_t is None:
             return False, grant
-        if grant >= max_t and diverges(trial, trials, cache):
+        if grant >= max_t and curve.last_t <= _LATE * max_t and diverges(trial, trials, cache):
             return True, curve.last_t
         interval = curve.last_t - max([0.0, *(t for t in (*curve.t, *curve.failed_at) if t < curve.last_t)])
         if curve.last_t + (interval / 2.0 if grant < max_t else 0.0) < grant:
@@ -159,7 +160,8 @@ class Policy:
             return True, grant
         now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
         more = now.short_t - grant
-        if more > 0 and now.money.affords(costs.of(trial, more)):  # short runs were lengthened
+        kept = 0.0 if now.learn_full or now.confirmed else now.promotion_cost  # else nothing may ever be confirmed
+        if more > 0 and now.money.affords(costs.of(trial, more) + kept):  # short runs were lengthened
             return False, now.short_t
         if self._worth_confirming(now, trial, trials, cache):
             return False, max_t

@@ -32,6 +32,17 @@ QUESTION = metrics.Question("?", "x")
         ("def f():\n    return 1", "def f():\n    return 1", True),
         ("def f():\n    return 2", "def f():\n    return 1", False),
         ("def f():", "def f():\n    return 1", False),
+        ("2 + 2 = 4\n#### 4\nQuestion: and then", "4", True),  # nor does a worked one end all
+        ("2 + 2 = 4\n#### 4\nQuestion: 1 + 1?\nAnswer: 1 + 1 = 2\n#### 2", "so\n#### 4", True),
+        ("2 + 2 = 4\n#### 4\nQuestion: 1 + 1?\nAnswer: 1 + 1 = 2\n#### 2", "so\n#### 2", False),
+        ("#### 1200", "#### 1,200", True),
+        ("1,200,000 birds", "1200000 birds", True),
+        ("1,2", "12", False),
+        ("", "The", False),  # all of it is an article
+        ("the", "The", True),
+        ("A", "a", True),
+        ("+", "-", False),
+        ("", "", False),
     ],
 )
 def test_an_answer_is_right_as_its_row_has_it(said: str, right: str, counts: bool) -> None:

@@ -1,0 +1,207 @@
+"""The books in odd hours: after a restore, of what is started anew, of what was ended for its silence."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+import pytest
+from ray import tune
+from ray.tune.experiment import Trial
+
+from jobs_ray import JoBSScheduler, JoBSSearcher, Phase, Suggestion
+from jobs_ray.tune import history, reconcile, stragglers
+from jobs_ray.tune.pulse import Pulse
+from jobs_ray.tune.result_reader import Resume
+
+SPACE = {"x": tune.uniform(0.0, 1.0)}
+
+
+def of(pid: int, number: int) -> dict[str, Any]:
+    """Result number `number` of the process `pid`."""
+    return {
+        "training_iteration": number,
+        "loss": 1.0 / number,
+        "node_ip": "n",
+        "pid": pid,
+        "iterations_since_restore": number,
+    }
+
+
+def restored(searcher: JoBSSearcher, folder: Path) -> JoBSSearcher:
+    searcher.save(str(folder / "state"))
+    late = JoBSSearcher()
+    late.restore(str(folder / "state"))
+    return late
+
+
+def test_of_a_trial_that_was_started_anew_only_what_came_after_the_save_is_told_again(tmp_path: Path) -> None:
+    """By its time alone the first process's second report would seem to be news."""
+    early = JoBSSearcher(SPACE, "loss", "min", max_t=8, budget=8, seed=0)
+    early.suggest("a")
+    early.session.core.amend("a", grant=8.0)
+    results = [of(1, 1), of(1, 2), of(1, 3), of(2, 1), of(2, 2)]
+    for result in results[:4]:
+        early.record("a", result)
+    late = restored(early, tmp_path)
+    assert list(reconcile._unseen(late.session, "a", results)) == results[4:]
+
+
+def test_a_trial_that_hangs_from_a_restore_on_is_overdue(tmp_path: Path) -> None:
+    early = JoBSSearcher(SPACE, "loss", "min", max_t=8, budget=8, seed=0, trial_timeout_s=60)
+    early.suggest("a")
+    early.record("a", of(1, 1))
+    session = restored(early, tmp_path).session
+    assert not stragglers.overdue(session, "a")
+    session.pulse._clock = lambda: time.monotonic() + 61.0
+    assert stragglers.overdue(session, "a")
+
+
+def test_after_a_restore_three_failures_alike_do_not_end_a_search_that_had_a_good_trial(tmp_path: Path) -> None:
+    early = JoBSSearcher(SPACE, "loss", "min", max_t=2, budget=9, seed=0)
+    early.suggest("good")
+    for t in (1, 2):
+        early.record("good", {"training_iteration": t, "loss": 1.0})
+    early.on_trial_complete("good", {"training_iteration": 2, "loss": 1.0})
+    early.save(str(tmp_path / "state"))
+    late = JoBSSearcher()
+    late.restore(str(tmp_path / "state"))
+    for name in "abc":
+        assert isinstance(late.suggest(name), dict)
+        late.session.end(name, error=True, why="RuntimeError: out of memory")
+    assert late.session.failures.verdict is None
+    assert isinstance(late.suggest("d"), dict)
+
+
+def test_a_trial_that_was_told_its_steps_cannot_be_told_to_go_on() -> None:
+    """It ends by itself at its steps: taken for a confirmation, the best short run could never be promoted."""
+    told, not_told = (JoBSSearcher(SPACE, "loss", "min", max_t=12, seed=0, steps_key=key) for key in ("steps", None))
+    assert not told.session.core.settings.extend
+    assert not_told.session.core.settings.extend
+
+
+def test_a_step_that_a_new_driver_trains_again_is_charged_also_at_the_very_time_of_the_last_report(
+    tmp_path: Path,
+) -> None:
+    early = JoBSSearcher(SPACE, "loss", "min", max_t=4, budget=4, seed=0)
+    early.suggest("a")
+    early.session.core.amend("a", grant=4.0)
+    early.record("a", of(7, 1))
+    late = restored(early, tmp_path)
+    for _ in range(3):  # scheduler, searcher, callback
+        late.record("a", of(8, 1))
+    assert late.report()["budget"]["spent"] == pytest.approx(2 / 4)
+
+
+def test_a_step_that_a_resumed_failure_trains_again_is_charged_also_at_the_time_of_its_last_report() -> None:
+    searcher = JoBSSearcher(SPACE, "loss", "min", max_t=4, budget=4, seed=0)
+    searcher.suggest("a")
+    searcher.session.core.amend("a", grant=4.0)
+    searcher.record("a", of(7, 1))
+    searcher.on_trial_complete("a", error=True)
+    searcher.session.reopen(["a"])
+    for _ in range(3):
+        searcher.record("a", of(8, 1))
+    assert searcher.report()["budget"]["spent"] == pytest.approx(2 / 4)
+
+
+def test_a_promotion_that_ray_starts_anew_may_train_on_from_its_checkpoint_for_what_is_left(tmp_path: Path) -> None:
+    early = JoBSSearcher(SPACE, "loss", "min", max_t=10, budget=2, short_t=4, seed=0, resume_key="from")
+    config = early.suggest("short")
+    for t in (1, 2, 3, 4):
+        early.record("short", of(1, t))
+    early.on_trial_complete("short", of(1, 4))
+    core = early.session.core
+    early.session.adopt("full", Suggestion({"x": config["x"]}, Phase.CONFIRM, 10.0, "short", "short"))
+    early.record("full", of(2, 1))  # t = 5
+    early.on_trial_complete("full", error=True)
+    core.accept("other", Suggestion({"x": 0.5}, Phase.CONFIRM, 10.0))  # .5 spent, 1 committed: 5 steps are left
+    trial = Trial("Class", config={**config, "from": "/checkpoint"}, stub=True)
+    trial.trial_id = "full"
+    early.session.reopen(["full"])
+    reconcile._within_budget(early.session, trial)
+    assert core.trials["full"].grant == pytest.approx(9.0)
+    assert core.budget.committed <= 2.0 + 1e-9
+
+
+def test_a_failed_promotion_that_ray_restarts_under_a_new_id_goes_on_from_its_checkpoint_too() -> None:
+    """As `restart_errored=True` does."""
+    searcher = JoBSSearcher(
+        {"x": tune.uniform(0.0, 1.0)}, "loss", "min", max_t=10, budget=5, short_t=4, seed=0, resume_key="from"
+    )
+    config = searcher.suggest("short")
+    for t in (1, 2, 3, 4):
+        searcher.record("short", of(1, t))
+    searcher.on_trial_complete("short", of(1, 4))
+    session = searcher.session
+    session.adopt("full", Suggestion({"x": config["x"]}, Phase.CONFIRM, 10.0, "short", "short"))
+    searcher.record("full", of(2, 1))
+    searcher.on_trial_complete("full", error=True)
+    anew = Trial("Class", config={**config, "from": "/checkpoint"}, stub=True)
+    reconcile.with_ray(session, [anew], full=False, scheduled=True)
+    assert session.core.trials[anew.trial_id].start == 4.0
+    spent = session.core.budget_spent
+    searcher.record(anew.trial_id, of(3, 1))  # Ray's counter starts at 1 again: t = 5
+    assert session.core.trials[anew.trial_id].curve.last_t == 5.0
+    assert session.core.budget_spent - spent == pytest.approx(1 / 10)
+
+
+def test_a_counter_that_starts_again_after_a_short_run_of_one_step_is_told_from_one_that_goes_on() -> None:
+    """Ray's own counter reads 1 at the first report of a promotion, also where the short run ended at 1."""
+    again, goes_on = Resume(1.0), Resume(1.0)
+    assert [again.absolute(t) for t in (1.0, 2.0)] == [2.0, 3.0]
+    assert [goes_on.absolute(t) for t in (2.0, 3.0)] == [2.0, 3.0]
+
+
+def test_a_count_of_the_users_own_is_never_taken_to_start_again() -> None:
+    """A promotion that ignores its checkpoint reports `step` = 1 again, and stands at 1."""
+    searcher = JoBSSearcher(
+        {"x": tune.uniform(0.0, 1.0)}, "loss", "min", max_t=24, short_t=3, time_attr="step", resume_key="from"
+    )
+    searcher.session.reader.resumes["promoted"] = Resume(3.0)
+    assert searcher.session.reading("promoted", {"step": 1, "loss": 1.0}) == (1.0, 1.0)
+
+
+def test_what_stands_before_half_a_line_is_read(tmp_path: Path) -> None:
+    """`kill -9` in the midst of a write."""
+    lines = [json.dumps({"training_iteration": t, "loss": 1.0 / t}) for t in (1, 2, 3)]
+    (tmp_path / "result.json").write_text("\n".join(lines)[:-5])
+    results = history._read(pyarrow.fs.LocalFileSystem(), str(tmp_path))
+    assert [result["training_iteration"] for result in results] == [1, 2]
+
+
+class Controller:
+    """As much of Ray's as the scheduler asks of it."""
+
+    def __init__(self, searcher: JoBSSearcher, trial: Trial) -> None:
+        self.search_alg, self.trials = searcher, [trial]
+
+    def get_trials(self) -> list[Trial]:
+        return self.trials
+
+    get_live_trials = get_trials
+
+    def stop_trial(self, trial: Trial) -> None:
+        self.search_alg.on_trial_complete(trial.trial_id, trial.last_result)
+
+
+def test_the_last_value_of_a_full_run_that_was_ended_for_its_silence_is_no_final() -> None:
+    now = [0.0]
+    searcher = JoBSSearcher({"x": tune.uniform(0.0, 1.0)}, "loss", "min", max_t=12, trial_timeout_s=60)
+    searcher.session.pulse = Pulse(lambda: now[0])
+    config = searcher.suggest("a")
+    searcher.session.core.amend("a", grant=12.0)
+    for t in range(1, 10):
+        now[0] += 20.0
+        searcher.record(
+            "a", {"training_iteration": t, "loss": 1.0 / t, "node_ip": "n", "pid": 1, "iterations_since_restore": t}
+        )
+    trial = Trial("Class", config=config, stub=True)
+    trial.trial_id = "a"
+    now[0] += 61.0  # not yet five times what is usual
+    JoBSScheduler().choose_trial_to_run(Controller(searcher, trial))
+    (row,) = searcher.report()["trials"]
+    assert (row["status"], row["final"]) == ("stopped", None)
