@@ -117,6 +117,8 @@ class ModelSource:
         # peft's unload leaves the trained copies of modules_to_save in the base
         if self._adapted is not None and self.spec.config is None and not self._adapted.modules_to_save:
             base = self._adapted.unload()
+            # of the last trial: noise on the embeddings, if it was stopped at a report, and activation checkpointing's
+            base.get_input_embeddings()._forward_hooks.clear()
             torch.manual_seed(seed)
         else:
             self._adapted = None  # not two of them in memory

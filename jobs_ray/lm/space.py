@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,10 +22,10 @@ def param_space(
 ) -> dict[str, Any]:
     """Ray Tune domains for `tune.Tuner(param_space=...)`.
 
-    The mixture over the task's domains (bounded above when the task has `max_epochs_per_domain`), the learning
-    rate, and for a pretrained base the paper's LoRA space: rank 1-128, alpha 1-48, dropout 0-0.1, the modules (of a
-    model that has not the paper's five: all linear ones of its layers), the number of layers and from which end. A
-    fresh model gets depth and width around the task's own instead.
+    The mixture over the task's domains (bounded above when the task has `max_epochs_per_domain`; none for a single
+    domain, whose weight is always 1), the learning rate, and for a pretrained base the paper's LoRA space: rank 1-128,
+    alpha 1-48, dropout 0-0.1, the modules (of a model that has not the paper's five: all linear ones of its layers),
+    the number of layers and from which end. A fresh model gets depth and width around the task's own instead.
 
     fixed: anything to fix or replace, by nested key: `{"lr": 3e-4, "lora": {"r": 16}}`, `{"lora": None}` for
         full fine-tuning, `{"mixture": {...}}`. A value may also be another Tune domain.
@@ -49,14 +50,15 @@ def param_space(
                 task.max_epochs_per_domain,
                 task.unit,
             )
-        space["mixture"] = mixture(*task.domains, max=bounds)
+        if len(task.domains) > 1:
+            space["mixture"] = mixture(*task.domains, max=bounds)
     if model:
         space["lr"] = tune.loguniform(1e-5, 1e-2)
         if task.model.config is None:
             if fixed.get("lora", {}) is not None:
                 space["lora"] = _lora_space(task, layers)
-        else:
-            space["model"] = _architecture(task.model.config)
+        elif architecture := _architecture(task.model.config, fixed.get("model", {})):
+            space["model"] = architecture
     return _merge(space, fixed)
 
 
@@ -64,7 +66,8 @@ def _lora_space(task: Task, layers: int | None) -> dict[str, Any]:
     from ray import tune
 
     model = empty_model(task.model)
-    layers = layers or int(model.config.num_hidden_layers)
+    # of Gemma 3 and other composed models, the layers of the part that reads text
+    layers = layers or int(model.config.get_text_config().num_hidden_layers)
     return {
         "r": tune.lograndint(1, 129),
         "alpha": tune.randint(1, 49),
@@ -75,17 +78,56 @@ def _lora_space(task: Task, layers: int | None) -> dict[str, Any]:
     }
 
 
-def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+def _architecture(config: Mapping[str, Any], fixed: Any) -> dict[str, Any]:
+    """Depth and width around the task's own, as far as `fixed`, the caller's own for "model", leaves them open."""
     from ray import tune
 
-    hidden, depth, head = config.get("hidden_size"), config.get("num_hidden_layers"), config.get("head_dim")
+    if not isinstance(fixed, Mapping):  # the whole of it is the caller's: None, a tune.choice of dicts
+        return {}
+    # what is fixed to a value holds for every trial, as if Model.config had it
+    config = {**config, **{name: value for name, value in fixed.items() if isinstance(value, int | list)}}
+    hidden, depth = config.get("hidden_size"), config.get("num_hidden_layers")
     if not hidden or not depth:
-        raise TaskError("Model.config needs hidden_size and num_hidden_layers to search around them")
-    step = head or 64
-    return {
-        "num_hidden_layers": tune.randint(max(1, depth // 2), 2 * depth + 1),
-        "hidden_size": tune.qrandint(max(step, hidden // 2 // step * step), 2 * hidden // step * step, step),
-    }
+        if fixed:
+            return {}  # a type with other names (gpt2: n_embd, n_layer); the caller says what is searched
+        raise TaskError(
+            "Model.config needs hidden_size and num_hidden_layers to search around them, got "
+            f"{sorted(config)}; name them, or give the space yourself: param_space(task, {{'model': {{...}}}})"
+        )
+    space: dict[str, Any] = {}
+    if "num_hidden_layers" not in fixed and not config.get("layer_types"):  # a list with an entry for each layer
+        space["num_hidden_layers"] = tune.randint(max(1, depth // 2), 2 * depth + 1)
+    if "hidden_size" not in fixed:
+        step = _width_step(config, hidden)
+        space["hidden_size"] = tune.qrandint(max(step, hidden // 2 // step * step), 2 * hidden // step * step, step)
+    return space
+
+
+def _width_step(config: Mapping[str, Any], hidden: int) -> int:
+    """Step between widths all of which can be trained: whole heads, shared out evenly among the key-value heads."""
+    head, heads, groups = (config.get(n) for n in ("head_dim", "num_attention_heads", "num_key_value_heads"))
+    if head and not heads:  # the number of heads follows the width
+        unit, of = head * (groups or 1), f"head_dim={head}" + (f" x num_key_value_heads={groups}" if groups else "")
+    else:  # the size of a head follows the width, and rotary embeddings need it even
+        own = heads or _default_heads(config["model_type"]) or 1
+        unit, of = own if hidden % (2 * own) else 2 * own, f"num_attention_heads={own}"
+        if hidden % own and (head or not heads):
+            unit = 1  # some types have heads of a size of their own, whatever the width
+    if hidden % unit:
+        raise TaskError(
+            f"hidden_size={hidden} of Model.config is not a multiple of {of}: no such model can be trained; "
+            f"make it one, {-(-hidden // unit) * unit} for example"
+        )
+    # steps of 64 suit a GPU, where that leaves several widths
+    coarse = math.lcm(64, unit)
+    return coarse if (heads or not head) and coarse <= hidden // 2 else unit
+
+
+def _default_heads(kind: str) -> int | None:
+    from transformers import AutoConfig
+
+    heads = getattr(AutoConfig.for_model(kind).get_text_config(), "num_attention_heads", None)
+    return heads if isinstance(heads, int) else None
 
 
 def _merge(space: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ray import tune
 
 from jobs_ray.lm import Model, Session, Task, TaskError, load, param_space, run
 from jobs_ray.lm.actor import actor_trainable
+from jobs_ray.lm.loop import train
 from jobs_ray.lm.lora import lora_config
 
 PLAIN = {"r": 4, "alpha": 8, "q_proj": True, "v_proj": True}
@@ -118,3 +119,22 @@ def test_an_actor_names_its_runs_after_their_trials(make_task: Callable[..., Tas
     actor.train()
     assert actor._session.run_name == actor.trial_id
     actor.stop()
+
+
+def test_a_trial_that_was_stopped_leaves_no_noise_to_the_next(
+    make_task: Callable[..., Task], base_dir: Path, tmp_path: Path
+) -> None:
+    """NEFTune's noise is a hook on the embeddings, which the trials of a process share."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop(metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        raise Stop
+
+    task = make_task(model=Model(name=str(base_dir)), max_steps=6, trainer_args={"neftune_noise_alpha": 5.0})
+    session = Session(task)
+    first = [r["train_loss"] for r in run(task, {"lora": PLAIN}, session=session)]
+    with pytest.raises(Stop):
+        train({"lora": PLAIN}, session, stop, tmp_path, save=False)
+    assert [r["train_loss"] for r in run(task, {"lora": PLAIN}, session=session)] == first

@@ -111,6 +111,36 @@ def module() -> dict[str, Any]:
     return {"prepare": prepare}
 
 
+@pytest.mark.parametrize(("strategy", "steps"), [("steps", [0, 2, 4, 5]), ("epoch", [0, 3, 5])])
+def test_several_evaluation_sets_are_one_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, steps: list[int]
+) -> None:
+    """Trainer evaluates them one by one, and Tune ends a search at a report without its metric."""
+    from ray import tune
+    from transformers import Trainer, TrainingArguments
+
+    from jobs_ray.lm import ReportToTune
+
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(tune, "report", reports.append)
+    model, rows, evaluation = language_model()["prepare"]({"mixture": {"low": 0.5}})
+    three_steps, other = rows[:24], rows[:8]
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=8, eval_strategy=strategy, eval_steps=2, eval_on_start=True, report_to=[],
+        save_strategy="no", use_cpu=True, disable_tqdm=True,
+    )  # fmt: skip
+    trainer = Trainer(model, arguments, train_dataset=three_steps, eval_dataset={"x": evaluation, "y": other})
+    trainer.add_callback(ReportToTune(stop_at=5))
+    trainer.train()
+    assert [r["step"] for r in reports] == steps
+    trainer.evaluate(other, metric_key_prefix="eval_y")  # the caller's own, of one set, after the training
+    assert [r["step"] for r in reports] == [*steps, 5]
+    assert all({"eval_x_loss", "eval_y_loss"} <= set(r) for r in reports)
+    losses = [(r["eval_x_loss"], r["eval_y_loss"]) for r in reports]
+    assert len(set(losses)) == len(steps)
+    assert losses[-1] == losses[-2]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "needs", "given"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs_ray.lm import Model, Session, Task, TaskError, TrainingError, load, run
+from jobs_ray.lm import Accuracy, Model, Session, Task, TaskError, TrainingError, load, run
 from jobs_ray.lm.evaluation import sample
 
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1, "q_proj": True, "v_proj": True, "num_layers": 1}
@@ -164,6 +164,11 @@ def test_weighted_targets_and_bad_tasks(make_task: Callable[..., Task]) -> None:
         run(make_task(trainer_args={"speed": 9}), {})
     with pytest.raises(TaskError, match="not a multiple of accumulation"):
         make_task(batch_size=4, accumulation=3)
+    for rows in (0, -1, 1.5):
+        with pytest.raises(TaskError, match=rf"eval_rows must be a positive integer, or None for all rows, got {rows}"):
+            make_task(eval_rows=rows)
+    with pytest.raises(TaskError, match=r"accuracy\.questions must be a positive integer.*got 0"):
+        make_task(accuracy=Accuracy(animals, questions=0))
 
 
 def token_loss(model: Any, rows: Any, count: int | None) -> float:
