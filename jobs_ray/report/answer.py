@@ -55,13 +55,17 @@ def answer(report: Report, show: Callable[[float], str]) -> Answer | None:
 def cost(report: Report) -> str:
     """Trials, budget and time that the experiment took."""
     total, wall = report.budget["total"], report.wall_s
-    full = sum(row.final is not None for row in report.trials)
-    failed = sum(row.status is TrialStatus.FAILED for row in report.trials)
+    trials = [row for row in report.trials if not row.observed]  # an observation took nothing
+    full = sum(row.final is not None for row in trials)
+    failed = sum(row.status is TrialStatus.FAILED for row in trials)
     of = "" if total is None else f" of {total:g}"
-    unit = "full runs' worth of training" if report.unit == "full runs" else report.unit
+    unit = report.unit
+    if unit == "full runs":
+        unit = "full run's worth of training" if total == 1 else "full runs' worth of training"
     unit = unit if report.ours else "times the longest trial"
+    times = "" if report.repeats == 1 else f" (times {report.repeats}: each configuration was repeated)"
     return (
-        f"{report.budget['spent']:.2f}{of} {unit}, {len(report.trials)} trials ({full} to the end"
+        f"{report.budget['spent']:.2f}{of} {unit}{times}, {len(trials)} trials ({full} to the end"
         + (f", {failed} failed" if failed else "")
         + ")"
         + ("" if wall is None else f", {duration(wall)}")
@@ -82,7 +86,8 @@ def _headline(report: Report, row: Row, show: Callable[[float], str]) -> str:
         end = f"{report.metric} = {show(row.estimate or 0.0)} at {unit} = {row.last_t:g}, as long as any trial"
         return f"The best trial that trained to the end: {row.trial_id}, {end}."
     if found.confirmed:
-        said = f"CONFIRMED by a full run (trial {found.trial_id}): {report.metric} = {show(found.mean)}."
+        by = "an observation from elsewhere" if row.observed else "a full run"
+        said = f"CONFIRMED by {by} (trial {found.trial_id}): {report.metric} = {show(found.mean)}."
         if row.predicted is not None:
             inside = row.predicted.low <= found.mean <= row.predicted.high
             said += (
@@ -103,7 +108,8 @@ def _headline(report: Report, row: Row, show: Callable[[float], str]) -> str:
 
 def _gains(report: Report, mine: Row, value: float, show: Callable[[float], str]) -> list[tuple[str, str]]:
     found = []
-    learn = [row for row in report.trials if row.phase is Phase.LEARN and row.estimate is not None]
+    learn = [row for row in report.trials if row.phase is Phase.LEARN and not row.observed]
+    learn = [row for row in learn if row.estimate is not None]
     # a short run that LEARN itself trained on to the end counts with what it came to
     learn = [row for row in learn if all(row.trial_id != other.promotes for other in learn)]
     learn = [row for row in learn if row.trial_id not in report.default]

@@ -30,13 +30,13 @@ def compare(reports: Sequence[Report]) -> Section:
     show = decimals(reports[0])
     rows, details = [], []
     for name, report in zip(names(reports), reports, strict=True):
-        best = next((row for row in report.best_first() if row.final is not None), None)
-        full = sum(row.final is not None for row in report.trials)
+        # observations from elsewhere are nothing that the search found for its cost
+        best = next((row for row in report.best_first() if row.final is not None and not row.observed), None)
+        trials = [row for row in report.trials if not row.observed]
+        full = sum(row.final is not None for row in trials)
         wall = "-" if report.wall_s is None else duration(report.wall_s)
         value = "-" if best is None or best.final is None else show(best.final)
-        rows.append(
-            (name, report.searcher, value, f"{report.budget['spent']:.2f}", str(len(report.trials)), str(full), wall)
-        )
+        rows.append((name, report.searcher, value, f"{report.budget['spent']:.2f}", str(len(trials)), str(full), wall))
         details.append("no trial has ended at full length" if best is None else config_line(best, report))
     header = ("experiment", "searcher", f"best {reports[0].metric}", "cost", "trials", "full", "time")
     units = " and ".join(sorted({report.unit for report in reports}))

@@ -21,6 +21,7 @@ OURS = "JoBSSearcher"
 class Row:
     """One trial. `curve`: (t, value) pairs in the user's sign; `charged`: in the report's `unit`.
 
+    `full`: it was to train to the end, and nothing is known to have cut it short.
     `phase`: None in an experiment of another searcher. `x`: its point of `Report.space`.
     `predicted`: of a full run from its first `short_t` steps, of any other trial from all it reported.
     `superseded`: a later trial went on with this configuration. `reason`: why it failed, if known.
@@ -70,7 +71,9 @@ class Report:
     `mixtures`: paths of the mixture parameters; `searched`: of everything that the search varied.
     `searcher`: what chose the configurations; a folder of another one than `OURS` has no plan and no recommendation.
     `default`: ids of the trials of the first of `points_to_evaluate`. `space`: what `Row.x` is a point of.
-    `mode_is_told`: else it was guessed from the metric's name.
+    `mode_is_told`: else it was guessed from the metric's name. `stops`: the search itself ends trials early.
+    `wall_s`: seconds from the first trial's start to the last report in which a driver lived, if Ray's state tells.
+    `repeats`: trials of Ray's for each configuration, behind a Repeater; budget and costs are of one of them.
     """
 
     folder: str
@@ -90,6 +93,9 @@ class Report:
     default: tuple[str, ...] = ()
     space: SearchSpace | None = None
     mode_is_told: bool = True
+    stops: bool = True
+    wall_s: float | None = None
+    repeats: int = 1
 
     @property
     def direction(self) -> str:
@@ -106,12 +112,9 @@ class Report:
     def ours(self) -> bool:
         return self.searcher == OURS
 
-    @property
-    def wall_s(self) -> float | None:
-        """Seconds from the first trial's start to the last report; None where Ray's state does not tell."""
-        starts = [row.started for row in self.trials if row.started is not None]
-        ends = [row.ended for row in self.trials if row.ended is not None]
-        return max(ends) - min(starts) if starts and ends else None
+    def unit_of(self, amount: float) -> str:
+        """`unit` after this number."""
+        return "full run" if amount == 1 and self.unit == "full runs" else self.unit
 
     @property
     def sign(self) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -14,7 +15,13 @@ COLOURS = {
     "learn": "#0072B2", "search": "#E69F00", "confirm": "#009E73",
     "trained to the end": "#009E73", "ended earlier": "#0072B2",
 }  # fmt: skip
-SHARES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999", "#332288", "#117733")
+SHARES = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999", "#332288", "#117733",
+    "#CC0044", "#664411", "#88EE77", "#FFAA88", "#BB88FF", "#AA0088", "#BBCC88", "#55EEEE", "#005555", "#779900",
+    "#663344", "#DDCCFF", "#1188FF", "#882211", "#FF77DD", "#AA8833", "#00EEAA", "#775599", "#FF7788", "#445500",
+)  # fmt: skip
+"""Of the domains of a mixture; from the eleventh on each is the farthest (in CIELAB) from all before it."""
+
 INK = "#444444"
 """The colour of what belongs to no group: the page turns it light on a dark background (`page.py`)."""
 
@@ -23,9 +30,36 @@ _LONG = 34
 
 
 def label(text: Any, longest: int = _LONG) -> str:
-    """Text for a figure: plotly reads some HTML, and the text may come from anybody. Long ones lose their beginning."""
-    plain = visible(str(text))
-    return escape(plain if len(plain) <= longest else f"...{plain[3 - longest :]}")
+    """Text for a figure, which may come from anybody. Long ones lose their beginning."""
+    return _safe(_end(visible(str(text)), longest))
+
+
+def labels(texts: Sequence[Any], longest: int = _LONG) -> list[str]:
+    """The same of several, which stay different: plotly takes equal ones for one category, and draws it twice."""
+    return [_safe(text) for text in cut(texts, longest)]
+
+
+def cut(texts: Sequence[Any], longest: int) -> list[str]:
+    """Different short texts, as they are: for what plotly neither reads as HTML nor as a template."""
+    whole = [visible(str(text)) for text in texts]
+    short = [_end(text, longest) for text in whole]
+    if len(set(short)) < len(short):  # they end alike: keep both ends
+        keep = (longest - 3) // 2
+        short = [text if len(text) <= longest else f"{text[:keep]}...{text[-keep:]}" for text in whole]
+    found: list[str] = []
+    for text in short:
+        names = (text if number == 1 else f"{text}~{number}" for number in range(1, len(short) + 1))
+        found.append(next(name for name in names if name not in found))
+    return found
+
+
+def _end(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"...{text[3 - longest :]}"
+
+
+def _safe(text: str) -> str:
+    """plotly reads some HTML in any text, and fields `%{...}` in a hover template."""
+    return escape(text).replace("%{", "%&#123;")
 
 
 def groups(report: Report, rows: list[Row] | None = None) -> dict[str, list[Row]]:
@@ -36,12 +70,22 @@ def groups(report: Report, rows: list[Row] | None = None) -> dict[str, list[Row]
 
 
 def at(config: Any, path: str) -> Any:
-    """The value at a path `a/b`; also in a configuration whose own key is `a/b`."""
-    if isinstance(config, Mapping) and path in config:
-        return config[path]
-    for key in path.split("/"):
-        config = config.get(key) if isinstance(config, Mapping) else None
-    return config
+    """The value at the path of a parameter, `a/b`, `list/0`, `opt[1]/momentum`; None where there is none.
+
+    The number of a chosen option leaves no trace in a configuration, and a key may itself hold "/".
+    """
+    if not path:
+        return config
+    children = config.items() if isinstance(config, Mapping) else enumerate(config) if _is_list(config) else ()
+    for key, child in children:
+        here = re.match(rf"{re.escape(str(key))}(\[\d+\])*(/|$)", path)
+        if here and (found := at(child, path[here.end() :])) is not None:
+            return found
+    return None
+
+
+def _is_list(node: Any) -> bool:
+    return isinstance(node, list | tuple)
 
 
 def style(figure: Any, x: str | None = None, y: str | None = None, height: int = 430) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jobs_ray.report import figures_space, figures_trials, sensitivity
 from jobs_ray.report.experiment import Report
-from jobs_ray.report.figure_style import at
+from jobs_ray.report.figures_columns import columns, most_important
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ def _space(report: Report) -> list[Figure]:
         note = (
             f"By a Gaussian process over {len(rows)} configurations: how much of the variance of {report.metric} over "
             "the whole search space goes back to each parameter (Sobol indices). Few configurations tell little."
+            + _of(figures_space.PANELS, len(effects))
         )
         found.append(Figure("importance", "What the value depends on", note, figures_space.importance(effects)))
     if surface and effects and (strongest := sensitivity.strongest_interaction(report, surface)):
@@ -65,22 +65,33 @@ def _space(report: Report) -> list[Figure]:
         )
         figure = figures_space.interaction(report, strongest)
         found.append(Figure("interaction", "Mixture and model together", note, figure))
-    if rows:
-        note = "Filled: confirmed by a full run; open: predicted. " if report.ours else "Trials that ran to the end. "
-        figure = figures_space.against_parameters(report, effects)
-        note += "Most important first." if effects else ""
+    estimated = [row for row in report.trials if row.estimate is not None]
+    if there := columns(report, estimated):
+        note = "Filled: confirmed by a full run; open: predicted." if report.ours else "Trials that ran to the end."
+        note += (" Most important first." if effects else "") + _of(figures_space.PANELS, len(there))
+        shown = most_important(there, effects, figures_space.PANELS)
+        figure = figures_space.against_parameters(report, estimated, shown)
         found.append(Figure("parameters", f"{report.metric} against each parameter", note, figure))
-    if len(rows) > 1:
+    best = report.best_first()
+    lines = best[: figures_space.LINES]
+    if len(lines) > 1 and (there := columns(report, lines)):
         note = "One line a configuration. Drag along an axis to keep only the lines that pass there."
-        found.append(Figure("parallel", "All parameters at once", note, figures_space.parallel(report)))
-    for name in report.mixtures:
-        best = [row for row in report.best_first() if isinstance(at(row.config, name), Mapping)]
-        if best:
-            note = f"Best first, by confirmed or predicted {report.metric}; * is a confirmed final."
-            title = "Mixture of the trials" + ("" if len(report.mixtures) == 1 else f": {name}")
-            number = "" if len(report.mixtures) == 1 else f"-{report.mixtures.index(name) + 1}"
-            found.append(Figure(f"mixtures{number}", title, note, figures_space.mixtures(report, name, best)))
+        note += _of(figures_space.AXES, len(there)) + _of(figures_space.LINES, len(best), "best configurations")
+        shown = most_important(there, effects, figures_space.AXES)
+        figure = figures_space.parallel(report, lines, [column for column in there if column in shown])
+        found.append(Figure("parallel", "All parameters at once", note, figure))
+    weights = [column for column in columns(report, best) if column.domain is not None]
+    names = list(dict.fromkeys(column.block for column in weights))
+    for number, name in enumerate(names, 1):
+        note = f"Best first, by confirmed or predicted {report.metric}; * is a confirmed final."
+        title, suffix = ("", "") if len(names) == 1 else (f": {name}", f"-{number}")
+        figure = figures_space.mixtures(report, best, [column for column in weights if column.block == name])
+        found.append(Figure(f"mixtures{suffix}", f"Mixture of the trials{title}", note, figure))
     return found
+
+
+def _of(most: int, count: int, what: str = "most important parameters and weights") -> str:
+    return f" Shown: the {most} {what} of {count}." if count > most else ""
 
 
 def _cost(report: Report) -> list[Figure]:

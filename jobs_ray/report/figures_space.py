@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jobs_ray.report.experiment import Report, Row
-from jobs_ray.report.figure_style import COLOURS, MUTED, SHARES, at, groups, label, style
+from jobs_ray.report.figure_style import COLOURS, MUTED, SHARES, cut, groups, label, labels, style
+from jobs_ray.report.figures_columns import Column, columns, step
 from jobs_ray.report.sensitivity import Effect, Interaction
 from jobs_ray.report.tables import decimals
-from jobs_ray.space import Integer, Mixture, Real
-from jobs_ray.space.base import is_number
+
+PANELS = 24
+"""Parameters drawn one by one."""
+
+AXES = 13
+"""Parameters in parallel coordinates."""
+
+LINES = 400
+"""Configurations in parallel coordinates."""
 
 _BARS = 60  # configurations in the mixture figure
-_PANELS = 24  # parameters drawn one by one
 _COLUMNS = 3
-_LINES = 400  # configurations in parallel coordinates
-_AXES = 14
 
 
 def importance(effects: Sequence[Effect]) -> Any:
     """Share of the value's variance of each parameter: alone, and together with others."""
     import plotly.graph_objects as go
 
-    shown = list(effects)[:_PANELS]
-    names = [label(effect.name) for effect in shown]
+    shown = list(effects)[:PANELS]
+    names = labels([effect.name for effect in shown])
     figure = go.Figure()
     for name, colour, values in (
         ("alone", "#0072B2", [effect.alone for effect in shown]),
@@ -41,54 +46,38 @@ def importance(effects: Sequence[Effect]) -> Any:
     return figure.update_layout(barmode="stack", legend_traceorder="normal")
 
 
-def columns(report: Report) -> list[tuple[str, list[Any], bool]]:
-    """(name, value of each trial in order, logarithmic) of every parameter and of every domain's weight."""
-    found: list[tuple[str, list[Any], bool]] = []
-    for block in report.space.blocks if report.space is not None else ():
-        values = [at(row.config, block.name) for row in report.trials]
-        parameter = block.parameter
-        if isinstance(parameter, Mixture):
-            found += [
-                (f"{block.name}/{domain}", [weight(value, domain) for value in values], False)
-                for domain in parameter.names
-            ]
-        else:
-            found.append((block.name, values, isinstance(parameter, Real | Integer) and parameter.log))
-    return found
-
-
-def against_parameters(report: Report, effects: Sequence[Effect]) -> Any:
-    """The confirmed or predicted value against each parameter, the most important first."""
+def against_parameters(report: Report, rows: Sequence[Row], shown: Sequence[Column]) -> Any:
+    """The confirmed or predicted value of each row against each of the parameters."""
     from plotly.subplots import make_subplots
 
-    order = {effect.name: rank for rank, effect in enumerate(effects)}
-    names = {name: (values, log) for name, values, log in columns(report)}
-    # a domain has the rank of its mixture
-    shown = sorted(names, key=lambda name: order.get(name, order.get(name.rpartition("/")[0], len(order))))[:_PANELS]
     lines = math.ceil(len(shown) / _COLUMNS)
     figure = make_subplots(
         rows=lines, cols=min(_COLUMNS, len(shown)), shared_yaxes=True, horizontal_spacing=0.04,
         vertical_spacing=min(0.25 / lines, 0.12) if lines > 1 else 0.0,
     )  # fmt: skip
-    place = {row.trial_id: number for number, row in enumerate(report.trials)}
     show = decimals(report)
-    for number, name in enumerate(shown):
-        values, log = names[name]
+    in_legend: set[str] = set()
+    titles = labels([column.name for column in shown], 20)
+    for number, (column, title) in enumerate(zip(shown, titles, strict=True)):
         r, c = number // _COLUMNS + 1, number % _COLUMNS + 1
-        for group, rows in groups(report, [row for row in report.trials if row.estimate is not None]).items():
-            pairs = [(row, value) for row in rows if (value := _plain(values[place[row.trial_id]])) is not None]
+        x = {row.trial_id: value for row, value in zip(rows, column.shown(20), strict=True) if value is not None}
+        for group, mine in groups(report, [row for row in rows if row.trial_id in x]).items():
             figure.add_scatter(
-                x=[value for _, value in pairs], y=[row.estimate for row, _ in pairs], mode="markers", name=group,
-                legendgroup=group, showlegend=not number,
+                x=[x[row.trial_id] for row in mine], y=[row.estimate for row in mine], mode="markers", name=group,
+                legendgroup=group, showlegend=group not in in_legend,
                 marker={"color": COLOURS[group], "size": 6, "line": {"width": 1.2},
-                        "symbol": ["circle" if row.final is not None else "circle-open" for row, _ in pairs]},
-                text=[f"trial {label(row.trial_id)}: {show(row.estimate or 0.0)}" for row, _ in pairs],
-                hovertemplate=f"%{{text}}<br>{label(name)} %{{x}}<extra></extra>", row=r, col=c,
+                        "symbol": ["circle" if row.final is not None else "circle-open" for row in mine]},
+                text=[f"trial {label(row.trial_id)}: {show(row.estimate or 0.0)}" for row in mine],
+                hovertemplate=f"%{{text}}<br>{label(column.name)} %{{x}}<extra></extra>", row=r, col=c,
             )  # fmt: skip
-        kind = "log" if log else None if all(is_number(v) for v in values if v is not None) else "category"
-        wide = log and max(known := [v for v in values if is_number(v)]) > 30 * min(known)
+            in_legend.add(group)
+        axis: dict[str, Any] = {"type": "log" if column.log else None}
+        if column.options:
+            axis = {"type": "category", "categoryorder": "array", "categoryarray": labels(column.options, 20)}
+        known = [value for value in column.values if value is not None]
+        wide = column.log and max(known) > 30 * min(known)
         figure.update_xaxes(
-            title_text=label(name, 20), title_standoff=4, type=kind, nticks=5, dtick=1 if wide else None, row=r, col=c
+            title_text=title, title_standoff=4, nticks=5, dtick=1 if wide else None, row=r, col=c, **axis
         )
     style(figure, height=120 + 210 * lines)
     for r in range(1, lines + 1):
@@ -101,8 +90,14 @@ def interaction(report: Report, found: Interaction) -> Any:
     import plotly.graph_objects as go
 
     show = decimals(report)
-    numeric = all(is_number(value) for value in found.values)
-    y: list[Any] = list(found.values) if numeric else [label(value) for value in found.values]
+    rows = report.best_first()
+    by_name = {column.name: column for column in columns(report, rows)}
+    weights, values = by_name[f"{found.mixture}/{found.domain}"], by_name[found.parameter]
+    numeric = not values.options
+    y: list[Any] = labels(values.options, 20)
+    if numeric:
+        unit = step(report, found.parameter, rows, values)
+        y = [unit * value for value in found.values]
     log = numeric and min(y) > 0 and max(y) > 30 * min(y)
     figure = go.Figure()
     figure.add_heatmap(
@@ -115,12 +110,12 @@ def interaction(report: Report, found: Interaction) -> Any:
         name=f"best {label(found.parameter)} at each weight", hoverinfo="skip",
     )  # fmt: skip
     trials = [
-        (weight(at(row.config, found.mixture), found.domain), value, row)
-        for row in report.best_first()
-        if (value := _plain(at(row.config, found.parameter))) is not None
+        (w, value, row)
+        for w, value, row in zip(weights.values, values.shown(20), rows, strict=True)
+        if w is not None and value is not None
     ]
     figure.add_scatter(
-        x=[w for w, _, _ in trials], y=[value if numeric else label(value) for _, value, _ in trials], mode="markers",
+        x=[w for w, _, _ in trials], y=[value for _, value, _ in trials], mode="markers",
         marker={"color": "white", "size": 6, "line": {"color": "black", "width": 1}}, name="trials",
         text=[f"trial {label(row.trial_id)}: {show(row.estimate or 0.0)}" for _, _, row in trials],
         hovertemplate="%{text}<extra></extra>",
@@ -130,19 +125,13 @@ def interaction(report: Report, found: Interaction) -> Any:
     return figure.update_yaxes(type="log" if log else "linear" if numeric else "category", dtick=1 if log else None)
 
 
-def parallel(report: Report) -> Any:
-    """Every configuration as a line through its parameters, coloured by its value."""
+def parallel(report: Report, rows: Sequence[Row], shown: Sequence[Column]) -> Any:
+    """Every row as a line through these parameters, coloured by its value."""
     import plotly.graph_objects as go
 
-    rows = report.best_first()[:_LINES]
-    place = {row.trial_id: number for number, row in enumerate(report.trials)}
-    dimensions: list[dict[str, Any]] = []
-    for name, values, log in columns(report)[: _AXES - 1]:
-        mine = [_plain(values[place[row.trial_id]]) for row in rows]
-        if all(value is None for value in mine):
-            continue
-        short = label(name.removeprefix(f"{report.mixtures[0]}/") if len(report.mixtures) == 1 else name, 16)
-        dimensions.append({"label": short, **_axis(mine, log)})
+    mixtures = {column.block for column in shown if column.domain is not None}
+    names = [(column.domain if len(mixtures) == 1 else None) or column.name for column in shown]
+    dimensions = [{"label": name, **_axis(column)} for name, column in zip(labels(names, 16), shown, strict=True)]
     estimates = [row.estimate or 0.0 for row in rows]
     dimensions.append({"label": label(report.metric, 16), "values": estimates})
     figure = go.Figure()
@@ -155,53 +144,48 @@ def parallel(report: Report) -> Any:
     return figure.update_layout(margin={"b": 90, "l": 50, "r": 50, "t": 25})
 
 
-def _axis(values: Sequence[Any], log: bool) -> dict[str, Any]:
-    """One axis of parallel coordinates: numbers, powers of ten, or choices by number; what is absent lies at 0."""
-    if all(is_number(value) for value in values if value is not None):
-        numbers = [float(value) if value is not None else math.nan for value in values]
-        if not log:
-            return {"values": numbers}
-        exponents = [math.log10(number) if number > 0 else math.nan for number in numbers]
-        known = [exponent for exponent in exponents if not math.isnan(exponent)]
-        low, high = min(known), max(known)
-        ticks = [low + (high - low) * i / 4 for i in range(5)]
-        return {"values": exponents, "tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]}
-    names = list(dict.fromkeys(label(value, 12) for value in values))
-    return {
-        "values": [names.index(label(value, 12)) for value in values],
-        "tickvals": list(range(len(names))),
-        "ticktext": names,
-    }
+def _axis(column: Column) -> dict[str, Any]:
+    """One axis: numbers, powers of ten, or options by number; rows without the parameter pass below all others.
+
+    plotly shows these ticks to the letter, and lets go of the second of two that read alike.
+    """
+    values: list[float | None] = list(column.values)
+    if column.log:
+        values = [None if value is None else math.log10(value) for value in values]
+    known = [value for value in values if value is not None]
+    low, high = min(known), max(known)
+    below, ticks = low - ((high - low) / 6 or 1.0), {}
+    if column.options:
+        below, ticks = -1.0, {text: float(number) for number, text in enumerate(cut(column.options, 12))}
+    elif column.log or len(known) < len(values):  # else plotly finds round numbers
+        places = [low + (high - low) * i / 4 for i in range(5)]
+        ticks = {f"{10**place if column.log else place:.3g}": place for place in places}
+    if len(known) < len(values):
+        ticks = {"(absent)": below} | ticks
+    axis: dict[str, Any] = {"values": [below if value is None else value for value in values]}
+    if ticks:
+        places = list(ticks.values())
+        axis |= {"tickvals": places, "ticktext": list(ticks), "range": [min(places), max(places)]}
+    return axis
 
 
-def mixtures(report: Report, name: str, rows: Sequence[Row]) -> Any:
-    """The mixture of each configuration as a stacked bar, best first."""
+def mixtures(report: Report, rows: Sequence[Row], weights: Sequence[Column]) -> Any:
+    """One mixture, the weights of its domains, as a stacked bar of each row that has it, best first."""
     import plotly.graph_objects as go
 
     show = decimals(report)
-    rows = rows[:_BARS]
-    labels = [f"{rank}{'*' if row.final is not None else ''}" for rank, row in enumerate(rows, 1)]
-    hover = [f"trial {label(row.trial_id)}: {show(row.estimate or 0.0)}" for row in rows]
-    domains = list(dict.fromkeys(domain for row in rows for domain in at(row.config, name)))
+    there = [number for number, value in enumerate(weights[0].values) if value is not None][:_BARS]
+    ranks = [f"{rank}{'*' if rows[i].final is not None else ''}" for rank, i in enumerate(there, 1)]
+    hover = [f"trial {label(rows[i].trial_id)}: {show(rows[i].estimate or 0.0)}" for i in there]
+    names = labels([column.domain for column in weights])
     figure = go.Figure()
-    for i, domain in enumerate(domains):
+    for number, (column, name) in enumerate(zip(weights, names, strict=True)):
         figure.add_bar(
-            x=labels, y=[weight(at(row.config, name), domain) for row in rows], name=label(domain), text=hover,
-            textposition="none", marker={"color": SHARES[i % len(SHARES)]},
-            hovertemplate=f"%{{text}}<br>{label(domain)} %{{y:.3f}}<extra></extra>",
+            x=ranks, y=[column.values[i] for i in there], name=name, text=hover,
+            textposition="none", marker={"color": SHARES[number % len(SHARES)]},
+            hovertemplate=f"%{{text}}<br>{name} %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
     style(figure, "configuration, best first", "weight")
     figure.update_yaxes(range=[0, 1])
     figure.update_xaxes(type="category", nticks=20)
     return figure.update_layout(barmode="stack", bargap=0.15, legend_traceorder="normal")
-
-
-def weight(mixture: Any, domain: str) -> float:
-    """The weight of a domain; what is below a thousandth is shown as 0."""
-    value = mixture.get(domain, 0.0) if isinstance(mixture, Mapping) else 0.0
-    return round(float(value), 3) if is_number(value) else 0.0
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as they are, anything else as the text that an axis shows; None stays None."""
-    return value if value is None or (is_number(value) and not isinstance(value, bool)) else label(value, 20)

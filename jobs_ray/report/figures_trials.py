@@ -161,7 +161,7 @@ def progress(report: Report) -> Any:
             figure.add_scatter(
                 x=[x for x, _, _ in mine], y=[y for _, y, _ in mine], mode="markers", name=f"full run ({name})",
                 marker={"color": COLOURS[name], "size": 8}, text=[label(row.trial_id) for _, _, row in mine],
-                hovertemplate="trial %{text}<br>after %{x:.2f} " + report.unit + "<br>%{y}<extra></extra>",
+                hovertemplate="trial %{text}<br>after %{x:.2f} " + label(report.unit) + "<br>%{y}<extra></extra>",
             )  # fmt: skip
     style(figure, f"budget spent ({report.unit})", f"final {report.metric}")
     if total is not None:
@@ -196,7 +196,7 @@ def budget(report: Report) -> Any:
             figure.add_bar(
                 y=list(names), x=cost, orientation="h", name=kind, marker={"color": colour},
                 text=[str(n) if n else "" for n in count], textposition="inside", insidetextanchor="middle",
-                hovertemplate="%{y}: %{text} trials, %{x:.2f} " + report.unit + "<extra></extra>",
+                hovertemplate="%{y}: %{text} trials, %{x:.2f} " + label(report.unit) + "<extra></extra>",
             )  # fmt: skip
     style(figure, f"cost in {report.unit} (numbers: trials)", height=140 + 50 * len(names))
     figure.update_yaxes(autorange="reversed", title_text="")

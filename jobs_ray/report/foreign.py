@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jobs_ray.report import ray_folder
-from jobs_ray.report.experiment import Report, Row, varied
+from jobs_ray.report.experiment import Report, Row, leaves, varied
 from jobs_ray.report.inferred_space import encoded, infer_space
+from jobs_ray.report.objects import filled
 from jobs_ray.space.base import is_number
 from jobs_ray.trials import TrialStatus
 
@@ -21,7 +23,8 @@ _MINIMISED = (
     *("loss", "error", "perplexity", "ppl", "nll", "cross_entropy", "bpb", "bits_per"),
     *("mse", "mae", "rmse", "cost", "regret"),
 )
-_RAYS = ("time", "iterations", "timestamp", "pid", "training_iteration", "episodes", "timesteps", "warmup_time", "done")
+_RAYS = ("time", "iterations", "pid", "training_iteration", "episodes", "warmup_time", "config/")
+_CLOCKS = ("training_iteration", "time_total_s")  # of what Ray adds, what may serve as progress
 
 
 def is_foreign(filesystem: pyarrow.fs.FileSystem, folder: str) -> bool:
@@ -53,19 +56,23 @@ def collect_foreign(
     reported = {name: list(ray_folder.results(filesystem, trial)) for name, trial in experiment.trials.items()}
     metric = metric or experiment.metric or _only_metric(reported)
     told, mode, time_attr = mode is not None, mode or _mode_of(metric), time_attr or "training_iteration"
-    curves = {name: _curve(lines, metric, time_attr) for name, lines in reported.items()}
-    for option, name in (("--metric", metric), ("--time-attr", time_attr)):
+    for option, name, more in (("--metric", metric, ()), ("--time-attr", time_attr, _CLOCKS)):
         if any(reported.values()) and not any(
             is_number(_at(line, name)) for lines in reported.values() for line in lines
         ):
-            names = ", ".join(sorted(_reported(reported, ()))) or "none"
+            names = ", ".join(sorted(_reported(reported, more))) or "none"
             raise ValueError(f"no trial reported {name!r} as a number; {option} is one of: {names}")
-    longest = max((t for curve in curves.values() for t, _ in curve), default=0.0)
-    configs = {name: trial.config for name, trial in experiment.trials.items()}
-    space, mixtures = infer_space(list(configs.values()))
-    rows = tuple(
-        _row(filesystem, trial, curves[name], longest, () if space is None else encoded(space, trial.config))
+    seen = {name: _read(lines, metric, time_attr) for name, lines in reported.items()}
+    longest = max((found.last_t for found in seen.values()), default=0.0)
+    trials = [
+        replace(trial, config=filled(trial.config, (reported[name] or [{}])[-1].get("config")))
         for name, trial in experiment.trials.items()
+    ]
+    configs = [trial.config for trial in trials]
+    space, mixtures = infer_space(configs)
+    rows = tuple(
+        _row(filesystem, trial, seen[trial.trial_id], longest, () if space is None else encoded(space, trial.config))
+        for trial in trials
     )
     spent = sum(row.charged for row in rows)
     return Report(
@@ -81,23 +88,42 @@ def collect_foreign(
         left_out=None,
         recommendation=None,
         mixtures=mixtures,
-        searched=varied({} if space is None else {block.name: block for block in space.blocks}, configs.values()),
+        searched=varied({} if space is None else {block.name: block for block in space.blocks}, configs),
         searcher=ray_folder.searcher_of(filesystem, folder),
         space=space,
         mode_is_told=told,
+        wall_s=experiment.wall_s,
     )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A trial's finite values as (t, value), the times of the others, and the last time, reported with any or none."""
+
+    curve: tuple[tuple[float, float], ...]
+    failed_at: tuple[float, ...]
+    last_t: float
+
+    @property
+    def diverged(self) -> bool:
+        last = self.curve[-1][0] if self.curve else 0.0
+        return bool(self.failed_at) and self.failed_at[-1] > last
 
 
 def _row(
     filesystem: pyarrow.fs.FileSystem,
     trial: ray_folder.RayTrial,
-    curve: tuple[tuple[float, float], ...],
+    read: _Read,
     longest: float,
     x: tuple[float, ...],
 ) -> Row:
-    failed, running = trial.status == "ERROR", trial.status not in ("ERROR", "TERMINATED")
-    last = curve[-1][0] if curve else 0.0
+    raised, running = trial.status == "ERROR", trial.status not in ("ERROR", "TERMINATED")
+    curve, last = read.curve, read.last_t
+    failed = raised or (read.diverged and not running)
     full = bool(curve) and last >= longest and not failed and not running
+    reason = ray_folder.last_error(filesystem, trial.folder) if raised else None
+    if failed and reason is None and read.diverged:
+        reason = f"reported no finite value at t = {read.failed_at[-1]:g}"
     ended = TrialStatus.COMPLETED if full else TrialStatus.STOPPED
     return Row(
         trial_id=trial.trial_id,
@@ -107,7 +133,7 @@ def _row(
         full=full,
         last_t=last,
         curve=curve,
-        failed_at=(),
+        failed_at=read.failed_at,
         final=curve[-1][1] if full else None,
         predicted=None,
         charged=last / longest if longest else 0.0,
@@ -115,22 +141,26 @@ def _row(
         resumed=False,
         superseded=False,
         observed=False,
-        reason=ray_folder.last_error(filesystem, trial.folder) if failed else None,
+        reason=reason,
         x=x,
         started=trial.started,
         ended=trial.ended,
     )
 
 
-def _curve(lines: list[Mapping[str, Any]], metric: str, time_attr: str) -> tuple[tuple[float, float], ...]:
-    """Increasing `(t, value)`; of two reports at one `t` the later one counts, as of a trial that was started anew."""
+def _read(lines: list[Mapping[str, Any]], metric: str, time_attr: str) -> _Read:
+    """Of two reports at one `t` the later one counts, as of a trial that was started anew."""
     found: dict[float, float] = {}
+    last = 0.0
     for line in lines:
-        t: Any = line.get(time_attr)
-        value = _at(line, metric)
-        if is_number(t) and is_number(value) and float(t) > 0:
-            found[float(t)] = float(value)
-    return tuple(sorted(found.items()))
+        t, value = _at(line, time_attr), _at(line, metric)
+        if is_number(t) and t > 0:
+            last = max(last, float(t))
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                found[float(t)] = float(value)
+    points = sorted(found.items())
+    finite = tuple((t, value) for t, value in points if math.isfinite(value))
+    return _Read(finite, tuple(t for t, value in points if not math.isfinite(value)), last)
 
 
 def _at(line: Mapping[str, Any], key: str) -> Any:
@@ -144,7 +174,7 @@ def _at(line: Mapping[str, Any], key: str) -> Any:
 
 
 def _only_metric(reported: Mapping[str, list[Mapping[str, Any]]]) -> str:
-    keys = _reported(reported, _RAYS)
+    keys = _reported(reported)
     if len(keys) == 1:
         return keys.pop()
     raise ValueError(
@@ -153,14 +183,14 @@ def _only_metric(reported: Mapping[str, list[Mapping[str, Any]]]) -> str:
     )
 
 
-def _reported(reported: Mapping[str, list[Mapping[str, Any]]], without: tuple[str, ...]) -> set[str]:
-    """Names of the numbers in each trial's last result, but those that begin so."""
+def _reported(reported: Mapping[str, list[Mapping[str, Any]]], more: Iterable[str] = ()) -> set[str]:
+    """Names of the numbers in each trial's last result; of those that Ray adds only `more`."""
     return {
-        str(key)
+        path
         for lines in reported.values()
         for line in lines[-1:]
-        for key, value in line.items()
-        if is_number(value) and math.isfinite(value) and not str(key).startswith(without)
+        for path, value in leaves(line)
+        if is_number(value) and (path in more or not path.startswith(_RAYS))
     }
 
 

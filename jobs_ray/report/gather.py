@@ -6,10 +6,12 @@ pages and files are made from what it returns, and compute nothing but what they
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from jobs_ray.report import ray_folder
 from jobs_ray.report.experiment import Report, Row, varied
@@ -20,6 +22,9 @@ from jobs_ray.trials import Trial, TrialStatus
 
 if TYPE_CHECKING:
     from jobs_ray.search.optimizer import JoBSOptimizer
+    from jobs_ray.tune.session import Session
+
+_SAME = 1e-9  # of the unit cube: parts like 2 / 6 make weights that differ in the last bits
 
 
 def collect(
@@ -32,6 +37,7 @@ def collect(
     Raises FileNotFoundError when it does not exist or holds no experiment, StateError when the state is damaged,
     ValueError when nothing tells which metric to show, ImportError without ray.
     """
+    from jobs_ray.tune.placeholders import named, path_of
     from jobs_ray.tune.results import load_session, locate
 
     filesystem, path = locate(folder)
@@ -41,16 +47,17 @@ def collect(
     core = session.core
     summary = session.report()
     predicted = predictions(core)
-    configs = {row["trial_id"]: row["config"] for row in summary["trials"]}
-    failed = [t.trial_id for t in core.trials.values() if t.status is TrialStatus.FAILED]
+    trials = core.trials
+    configs = {row["trial_id"]: named(row["config"], trials[row["trial_id"]].config) for row in summary["trials"]}
+    failed = [t.trial_id for t in trials.values() if t.status is TrialStatus.FAILED]
     reasons = {
         name: reason
         for name, place in ray_folder.folders_of(filesystem, path, failed).items()
         if (reason := ray_folder.last_error(filesystem, place))
     }
     charged = {row["trial_id"]: float(row["charged"]) for row in summary["trials"]}
-    superseded = {t.promotes for t in core.trials.values() if t.curve.value and t.status is not TrialStatus.FAILED}
-    times = ray_folder.read(filesystem, path).trials
+    superseded = {t.promotes for t in trials.values() if t.curve.value and t.status is not TrialStatus.FAILED}
+    rays = ray_folder.read(filesystem, path)
     rows = tuple(
         _row(
             trial,
@@ -60,11 +67,14 @@ def collect(
             charged[name],
             name in superseded,
             reasons.get(name),
-            times.get(name),
+            rays.trials.get(name),
         )
-        for name, trial in core.trials.items()
+        for name, trial in trials.items()
     )
-    given = session.settings.points_to_evaluate
+    charged_trials = [trial for trial in trials.values() if trial.charged]
+    found = session.recommendation()
+    if found is not None:
+        found = dataclasses.replace(found, config=named(found.config, trials[found.trial_id].config))
     return Report(
         folder=path,
         metric=session.metric,
@@ -76,11 +86,14 @@ def collect(
         trials=rows,
         quality=predicted.own,
         left_out=predicted.left_out,
-        recommendation=session.recommendation(),
-        mixtures=tuple(name for name, parameter in session.space.core.items() if isinstance(parameter, Mixture)),
+        recommendation=found,
+        mixtures=tuple({path_of(name): 0 for name, p in session.space.core.items() if isinstance(p, Mixture)}),
         searched=varied(session.space.core, configs.values()),
-        default=tuple(row.trial_id for row in rows if given and _is_point(given[0], row.config)),
+        default=_default(session),
         space=core.space,
+        stops=not charged_trials or any(_is_short(trial, core.max_t) for trial in charged_trials),
+        wall_s=rays.wall_s,
+        repeats=rays.repeats,
     )
 
 
@@ -97,12 +110,15 @@ def _row(
     sign, curve, max_t = core.settings.sign, trial.curve, core.max_t
     if trial.status is TrialStatus.FAILED and reason is None:
         reason = _own_reason(trial)
+    full = trial.completed
+    if trial.charged:  # stopped before its end: by another scheduler, or a stopper
+        full = not _is_short(trial, max_t) and trial.status is not TrialStatus.STOPPED
     return Row(
         trial_id=trial.trial_id,
         config=config,
         phase=trial.phase,
         status=trial.status,
-        full=trial.completed if not trial.charged else trial.grant is None or max_t is None or trial.grant >= max_t,
+        full=full,
         last_t=curve.last_t,
         curve=tuple((t, sign * value) for t, value in zip(curve.t, curve.value, strict=True)),
         failed_at=curve.failed_at,
@@ -120,26 +136,28 @@ def _row(
     )
 
 
-def _is_point(point: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Whether a configuration is a point to evaluate, which may leave parameters out and give weights of any sum."""
-    for key, value in point.items():
-        there = config.get(key)
-        if isinstance(value, Mapping):
-            if not (isinstance(there, Mapping) and _is_point(_shares(value), _shares(there))):
-                return False
-        elif isinstance(value, float) and isinstance(there, float):
-            if not math.isclose(value, there, rel_tol=1e-6, abs_tol=1e-9):
-                return False
-        elif value != there:
-            return False
-    return True
+def _is_short(trial: Trial, max_t: float | None) -> bool:
+    """Whether the search gave it less than a full run."""
+    return trial.grant is not None and max_t is not None and trial.grant < max_t
 
 
-def _shares(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Numbers as shares of their sum, the way weights of a mixture are meant; anything else as it is."""
-    numbers = [v for v in values.values() if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
-    total = sum(numbers)
-    return {k: v / total for k, v in values.items()} if len(numbers) == len(values) and total > 0 else values
+def _default(session: Session) -> tuple[str, ...]:
+    """Ids of the trials of the first point to evaluate, which may leave parameters out and give weights of any sum."""
+    if not session.settings.points_to_evaluate:
+        return ()
+    given = session.space.core_config(session.settings.points_to_evaluate[0], lenient=True)
+    blocks = [block for block in session.core.space.blocks if block.name in given]
+    wanted = [weight for block in blocks for weight in block.parameter.encode(given[block.name])]
+    columns = [i for block in blocks for i in range(block.columns.start, block.columns.stop)]
+    trials = list(session.core.trials.values())
+    X = np.array([trial.x for trial in trials]).reshape(len(trials), session.core.space.dim)
+    fits = np.isclose(X[:, columns], wanted, rtol=0.0, atol=_SAME).all(axis=1)
+    # others may share what a point says by chance, but points are tried first: of those, the first is the point's
+    first = next((x for trial, x, fit in zip(trials, X, fits, strict=True) if fit and trial.charged), None)
+    if first is None:
+        return ()
+    alike = np.isclose(X, first, rtol=0.0, atol=_SAME).all(axis=1)
+    return tuple(trial.trial_id for trial, same in zip(trials, alike, strict=True) if same)
 
 
 def _own_reason(trial: Trial) -> str | None:

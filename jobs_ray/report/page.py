@@ -13,7 +13,7 @@ from jobs_ray.report.answer import Answer, answer
 from jobs_ray.report.experiment import Report
 from jobs_ray.report.figure_style import SHARES
 from jobs_ray.report.figures import Figure, figures
-from jobs_ray.report.tables import config_line, decimals, sections, short, title
+from jobs_ray.report.tables import config_line, decimals, sections, short, title, why
 from jobs_ray.report.terminal import Section, visible
 
 _LABELLED = 0.08  # share of a mixture's bar from which its name fits in
@@ -150,7 +150,7 @@ def _trials(report: Report, show: Any) -> str:
             f"<td{' class=text' if i in texts else ''} data-v='{_text('' if key is None else key)}'>{_text(cell)}</td>"
             for i, (key, cell) in enumerate(cells)
         )
-        lines.append(f"<tr>{line}<td class='detail'>{_text(row.reason or config_line(row, report))}</td></tr>")
+        lines.append(f"<tr>{line}<td class='detail'>{_text(why(row) or config_line(row, report))}</td></tr>")
     return "\n".join([*lines, "</tbody></table></div></section>"])
 
 

@@ -5,12 +5,15 @@ The folder is not trusted. Nothing is unpickled, files are read up to a limit, a
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from jobs_ray.report.objects import pickles_named
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -36,14 +39,57 @@ class RayTrial:
 
 @dataclass(frozen=True)
 class RayExperiment:
-    """The newest `experiment_state-*.json`; empty where there is none that can be read."""
+    """The newest `experiment_state-*.json`; empty where there is none that can be read.
+
+    `began`: when the driver that wrote it started, seconds since 1970. `paused_s`: in which no driver lived.
+    """
 
     metric: str | None = None
     trials: Mapping[str, RayTrial] = field(default_factory=dict)
+    began: float | None = None
+    paused_s: float = 0.0
+
+    @property
+    def wall_s(self) -> float | None:
+        """Seconds from the first trial's start to the last report, without those in which no driver lived."""
+        if self.started is None or self.ended is None:
+            return None
+        return max(self.ended - self.started - self.paused_s, 0.0)
+
+    @property
+    def repeats(self) -> int:
+        """Trials of each configuration: more than one behind a Repeater, which numbers them."""
+        numbers = [trial.config.get("__trial_index__") for trial in self.trials.values()]
+        return 1 + max((number for number in numbers if isinstance(number, int)), default=0)
+
+    @property
+    def started(self) -> float | None:
+        """The first trial's start, seconds since 1970."""
+        return min((trial.started for trial in self.trials.values() if trial.started is not None), default=None)
+
+    @property
+    def ended(self) -> float | None:
+        """The last report, seconds since 1970."""
+        return max((trial.ended for trial in self.trials.values() if trial.ended is not None), default=None)
 
 
 def read(filesystem: pyarrow.fs.FileSystem, folder: str) -> RayExperiment:
     """Ray's own state of the experiment. Raises nothing for a file that is damaged: it is passed over."""
+    sessions = list(_sessions(filesystem, folder))
+    if not sessions:
+        return RayExperiment()
+    newest, paused_s = sessions[0], 0.0
+    first, last = newest.started or math.inf, newest.ended or 0.0
+    for later, earlier in itertools.pairwise(sessions):
+        began, ended = later.began, earlier.ended
+        # what lies outside is no pause: the folder held another experiment before, or nothing was reported since
+        if began is not None and ended is not None and first <= ended < began < last:
+            paused_s += began - ended
+    return replace(newest, paused_s=paused_s)
+
+
+def _sessions(filesystem: pyarrow.fs.FileSystem, folder: str) -> Iterator[RayExperiment]:
+    """What each driver wrote last, the newest first: whoever restores an experiment begins a file of his own."""
     names = (info for info in _files(filesystem, folder) if info.base_name.startswith(_STATE))
     for info in sorted(names, key=lambda info: str(info.base_name), reverse=True):  # the names hold the date
         if info.size > _STATE_BYTES:
@@ -54,10 +100,10 @@ def read(filesystem: pyarrow.fs.FileSystem, folder: str) -> RayExperiment:
             data = _loads(content)
             trials = [_trial(_loads(static), _loads(running)) for static, running in data["trial_data"]]
             metric = data["runner_data"].get("_metric")
+            began = _seconds(data.get("stats", {}).get("start_time"))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        return RayExperiment(metric if isinstance(metric, str) else None, {t.trial_id: t for t in trials})
-    return RayExperiment()
+        yield RayExperiment(metric if isinstance(metric, str) else None, {t.trial_id: t for t in trials}, began)
 
 
 def searcher_of(filesystem: pyarrow.fs.FileSystem, folder: str) -> str:
@@ -133,11 +179,11 @@ def located(filesystem: pyarrow.fs.FileSystem, folder: str, experiment: RayExper
         if info.type is pyarrow.fs.FileType.Directory
     }
     trials = {
-        name: RayTrial(t.trial_id, t.status, t.config, there[t.folder], t.started, t.ended)
-        for name, t in experiment.trials.items()
-        if t.folder in there
+        name: replace(trial, folder=there[trial.folder])
+        for name, trial in experiment.trials.items()
+        if trial.folder in there
     }
-    return RayExperiment(experiment.metric, trials)
+    return replace(experiment, trials=trials)
 
 
 def folders_of(filesystem: pyarrow.fs.FileSystem, folder: str, trial_ids: Sequence[str]) -> dict[str, str]:
@@ -159,7 +205,7 @@ def _trial(static: Mapping[str, Any], running: Mapping[str, Any]) -> RayTrial:
     return RayTrial(
         trial_id=str(static["trial_id"]),
         status=str(static["status"]),
-        config=static["config"] if isinstance(static["config"], dict) else {},
+        config=pickles_named(static["config"]) if isinstance(static["config"], dict) else {},
         folder=os.path.basename(str(static["relative_logdir"])),
         started=started,
         ended=ended if ended is None or started is None else max(ended, started),  # Ray keeps whole seconds of the one

@@ -18,12 +18,14 @@ import numpy as np
 
 from jobs_ray.report.experiment import Report, Row
 from jobs_ray.space import Array, Integer, Mixture, Real, SearchSpace
+from jobs_ray.space.sampling import dirichlet, sobol
 
 FEWEST = 8
 """Configurations with a known or predicted value from which a model of them says anything."""
 
 _MOST = 200  # configurations that the model is fitted to
-_SAMPLES = 512
+_SAMPLES = 2048
+_AT_ONCE = 128  # points: a posterior has the covariance of each with each, too
 _NOISE = 1e-4  # variance of a confirmed final, of the variance of all values
 _GRID = 21
 
@@ -102,8 +104,10 @@ def _fit(space: SearchSpace, X: Array, y: Array, variance: Array, unscale: Calla
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
 
     def mean(points: Array) -> Array:
+        features = tensor(space.unit_features(points))
+        parts = [features[start : start + _AT_ONCE] for start in range(0, len(features), _AT_ONCE)]
         with torch.no_grad(), one_thread():
-            found = model.posterior(tensor(space.unit_features(points))).mean[:, 0]
+            found = torch.cat([model.posterior(part).mean[:, 0] for part in parts])
         return unscale(found.numpy())
 
     return mean
@@ -111,9 +115,8 @@ def _fit(space: SearchSpace, X: Array, y: Array, variance: Array, unscale: Calla
 
 def effects(space: SearchSpace, surface: Surface) -> list[Effect]:
     """Of every parameter, the most important first; empty when the model sees no difference anywhere."""
-    rng = np.random.default_rng(0)
-    A, B = space.sample(_SAMPLES, rng), space.sample(_SAMPLES, rng)
-    at_a, at_b = surface(A), surface(B)
+    A, B = _independent(space)
+    at_a, at_b = surface(space.snap(A)), surface(space.snap(B))
     variance = float(np.var(np.concatenate([at_a, at_b])))
     if not variance > 0:
         return []
@@ -123,10 +126,25 @@ def effects(space: SearchSpace, surface: Surface) -> list[Effect]:
         mixed[:, block.columns] = B[:, block.columns]
         at_mixed = surface(space.snap(mixed))
         total = float(np.mean((at_a - at_mixed) ** 2)) / (2.0 * variance)
-        alone = float(np.mean(at_b * (at_mixed - at_a))) / variance
+        alone = float(np.mean((at_b - at_b.mean()) * (at_mixed - at_a))) / variance
         total = min(max(total, 0.0), 1.0)
         found.append(Effect(block.name, total, min(max(alone, 0.0), total)))
     return sorted(found, key=lambda effect: -effect.total)
+
+
+def _independent(space: SearchSpace) -> tuple[Array, Array]:
+    """Two samples `n x d` of the space. The estimators hold only where rows and columns of both are independent.
+
+    So it is one sequence of twice as many columns (two sequences of the same dimensions go together row by row), and
+    not snapped: what is inactive must keep a value of its own, for where another parameter's exchange activates it.
+    """
+    rng = np.random.default_rng(0)
+    A, B = np.split(sobol(_SAMPLES, 2 * space.dim, rng), 2, axis=1)
+    for block in space.blocks:
+        if isinstance(block.parameter, Mixture):
+            for half in (A, B):
+                half[:, block.columns] = dirichlet(block.parameter, half[:, block.columns], rng, sparsity=1.0)
+    return A, B
 
 
 def strongest_interaction(report: Report, surface: Surface) -> Interaction | None:
@@ -134,12 +152,14 @@ def strongest_interaction(report: Report, surface: Surface) -> Interaction | Non
     space, rows = report.space, known(report)
     if space is None or not rows:
         return None
+    active = space.active(np.array([rows[0].x]))[0]
+    blocks = [block for block, here in zip(space.blocks, active, strict=True) if here]
     candidates = [
         interaction
-        for mixture in space.blocks
+        for mixture in blocks
         if isinstance(mixture.parameter, Mixture)
         for number, domain in enumerate(mixture.parameter.names)
-        for other in space.blocks
+        for other in blocks
         if not isinstance(other.parameter, Mixture)
         if (interaction := _over(report, surface, rows[0], mixture, number, domain, other)) is not None
     ]

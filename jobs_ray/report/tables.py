@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from jobs_ray.report.answer import answer
 from jobs_ray.report.experiment import Report, Row, leaves
+from jobs_ray.report.tables_plan import phases_table, plan_table
 from jobs_ray.report.terminal import Section, render, visible
 from jobs_ray.space.base import is_number
-from jobs_ray.trials import Phase, TrialStatus
+from jobs_ray.trials import TrialStatus
 
 TOP = 10
 _FAILURES = 20
+_REASON = 300  # characters of it: an exception may print a whole tensor on its last line
 _ID = 12
+_EXACT = 15  # significant digits that every float has
 
 
 def text(report: Report) -> str:
@@ -33,7 +36,8 @@ def sections(report: Report) -> list[Section]:
     """Every table of the report."""
     show = decimals(report)
     found = [
-        _plan(report), _phases(report) if report.ours else None, _predictor(report, show) if report.ours else None,
+        plan_table(report), phases_table(report) if report.ours else None,
+        _predictor(report, show) if report.ours else None,
         _top(report, show), _failures(report), _answer(report, show),
     ]  # fmt: skip
     return [section for section in found if section is not None]
@@ -48,9 +52,12 @@ def decimals(report: Report) -> Callable[[float], str]:
         spread = min(spread, report.quality.rmse)
     largest = max((abs(value) for value in values), default=0.0)
     digits = 2 - math.floor(math.log10(spread)) if spread > 0 else 4
-    if not 0 <= digits <= 7 or largest >= 1e6:
+    if 0 <= digits <= 7 and largest < 1e6:
+        return lambda value: f"{value:.{digits}f}"
+    apart = math.ceil(math.log10(largest) - math.log10(spread)) + 2 if spread > 0 and largest > 0 else 0
+    if apart <= 5:
         return lambda value: f"{value:.5g}"
-    return lambda value: f"{value:.{digits}f}"
+    return lambda value: f"{round(value, digits):.{min(apart, _EXACT)}g}"
 
 
 def config_line(row: Row, report: Report) -> str:
@@ -71,81 +78,6 @@ def shorten(trial_id: str) -> str:
     return trial_id if len(trial_id) <= _ID else f"~{trial_id[1 - _ID :]}"
 
 
-def _plan(report: Report) -> Section:
-    rows = [("metric", f"{report.metric}, {report.direction}")]
-    plan, unit = report.plan, report.time_attr
-    if plan is not None:
-        rows.append(("full run", f"to {unit} = {plan['max_t']:g}"))
-    if plan is not None and _stoppable(report):
-        share = plan["short_t"] / plan["max_t"]
-        rows.append(("short run", f"to {unit} = {plan['short_t']:g}: {share:.3g} of a full run"))
-    total = report.budget["total"]
-    if not report.ours:
-        longest = max((row.last_t for row in report.trials), default=0.0)
-        rows += [("searcher", report.searcher), ("longest trial", f"to {unit} = {longest:g}")]
-        return Section("Experiment", rows=tuple(rows), left=2)
-    rows.append(("budget", "no limit" if total is None else f"{total:g} {report.unit}"))
-    if report.num_samples is not None:
-        rows.append(("trials", f"at most {report.num_samples}"))
-    notes = () if plan else ("The length of a full run is not known yet: no trial has ended (or set max_t).",)
-    return Section("Plan", rows=tuple(rows), notes=notes, left=2)
-
-
-def _phases(report: Report) -> Section:
-    plan, rows = report.plan, []
-    charged = [row for row in report.trials if not row.observed]
-    stoppable = _stoppable(report)
-    endless = report.budget["total"] is None and report.num_samples is None
-    names = {
-        (Phase.LEARN, False): "learn_short", (Phase.LEARN, True): "learn_full",
-        (Phase.SEARCH, False): "search_short", (Phase.CONFIRM, True): "confirm",
-    }  # fmt: skip
-    for phase in Phase:
-        for full in (False, True):
-            mine = [row for row in charged if row.phase is phase and row.full is full]
-            name = names.get((phase, full))
-            planned = plan[name] if plan and name and stoppable else 0
-            if mine or planned:
-                hide = not planned or (endless and phase is not Phase.LEARN)
-                rows.append(_counts(phase.value, "full" if full else "short", "-" if hide else str(planned), mine))
-    total = report.budget["total"]
-    rows.append(_counts("all", "", "", charged))
-    notes = [
-        f"Spent, in {report.unit}: {report.budget['spent']:.2f}"
-        + (f" of {total:g}; {max(total - report.budget['spent'], 0.0):.2f} left." if total is not None else ".")
-    ]
-    if not stoppable:
-        notes.append(
-            "Every trial ran to its own end: with scheduler=JoBSScheduler() (or steps_key) most would be short runs."
-        )
-    promoted = [row for row in charged if row.promotes]
-    if promoted:
-        resumed = sum(row.resumed for row in promoted)
-        notes.append(
-            f"Promoted short runs: {len(promoted)}; {resumed} went on from a checkpoint, "
-            f"{len(promoted) - resumed} were trained anew."
-        )
-    observed = len(report.trials) - len(charged)
-    if observed:
-        notes.append(f"Observations from elsewhere, not charged: {observed}.")
-    running = sum(row.status is TrialStatus.RUNNING for row in report.trials)
-    if running:
-        notes.append(f"Running when this state was saved (the search may have been killed): {running}.")
-    header = ("phase", "runs", "planned", "started", "failed", "spent")
-    return Section("Phases and budget", header, tuple(rows), tuple(notes), left=2)
-
-
-def _stoppable(report: Report) -> bool:
-    """Whether anything ended trials early, as far as can be seen."""
-    charged = [row for row in report.trials if not row.observed]
-    return not charged or any(not row.full for row in charged)
-
-
-def _counts(phase: str, kind: str, planned: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    failed = sum(row.status is TrialStatus.FAILED for row in rows)
-    return phase, kind, planned, str(len(rows)), str(failed), f"{sum(row.charged for row in rows):.2f}"
-
-
 def _predictor(report: Report, show: Callable[[float], str]) -> Section:
     title, quality = "Predictor of final values", report.quality
     if quality is None:
@@ -158,9 +90,11 @@ def _predictor(report: Report, show: Callable[[float], str]) -> Section:
         ("variance explained (R2)", *(f"{q.r2:.2f}" if q else "-" for q in both)),
         ("finals within the 90 % interval", *(f"{q.coverage:.0%}" if q else "-" for q in both)),
     )
+    sampled = report.left_out is not None and report.left_out.n < quality.n
+    each = f"each of {report.left_out.n} of them" if report.left_out and sampled else "each run"
     notes = [
         f"From reports up to {report.time_attr} = {quality.t:g}, over {quality.n} full runs, whose finals have a "
-        f"standard deviation of {show(statistics.stdev(finals))}. Left out: each run predicted by a fit without it. "
+        f"standard deviation of {show(statistics.stdev(finals))}. Left out: {each} predicted by a fit without it. "
         "Own estimate: leave-one-out with the parameters of the one fit, which the search reckons with."
     ]
     if report.left_out is None:
@@ -216,15 +150,21 @@ def _failures(report: Report) -> Section | None:
         return None
     rows = tuple((shorten(row.trial_id), row.phase or "-", f"{row.last_t:g}") for row in failed[:_FAILURES])
     more = (f"More failed trials: {len(failed) - _FAILURES}.",) if len(failed) > _FAILURES else ()
-    details = tuple(row.reason or "no reason known" for row in failed[:_FAILURES])
+    details = tuple(why(row) or "no reason known" for row in failed[:_FAILURES])
     header = ("trial", "phase", "t")
     return Section("Failed trials", header, rows, more, details, left=2)
 
 
+def why(row: Row) -> str | None:
+    """Why a trial failed, its beginning if that is long; None: it did not, or nothing is known."""
+    reason = row.reason
+    return reason if reason is None or len(reason) <= _REASON else f"{reason[:_REASON]}..."
+
+
 def _answer(report: Report, show: Callable[[float], str]) -> Section:
     if (found := answer(report, show)) is None:
-        why = "no trial has reported a usable value" if report.ours else "no trial has trained to the end"
-        return Section("Recommendation" if report.ours else "Best trial", notes=(f"None: {why}.",))
+        missing = "no trial has reported a usable value" if report.ours else "no trial has trained to the end"
+        return Section("Recommendation" if report.ours else "Best trial", notes=(f"None: {missing}.",))
     rows = [
         (f"{path}/{domain}", "0" if not weight else f"{weight:.3f}")
         for path, shares in found.mixtures.items()
@@ -240,7 +180,7 @@ def _answer(report: Report, show: Callable[[float], str]) -> Section:
                 f"Predicted to be better, not confirmed: trial {best[0].trial_id}, "
                 f"{show(predicted.mean)} +- {show(predicted.stddev)}."
             )
-    notes += [f"{what.capitalize()}: {sentence}." for what, sentence in found.facts]
+    notes += [f"{what[:1].upper()}{what[1:]}: {sentence}." for what, sentence in found.facts]
     if report.ours:
         notes.append("In Python, with all digits: jobs_ray.recommend(EXPERIMENT_DIR).config")
     return Section(found.title, rows=tuple(rows), notes=tuple(notes), left=2)

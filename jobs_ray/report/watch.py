@@ -27,24 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Shows the line until the search is over, or its driver is. Raises ReportError when there is none to be seen."""
     require_ray()
-    from jobs_ray.tune.live import LiveLine, readable
+    from jobs_ray.tune.live import readable
 
-    line, changed, before = LiveLine(), time.monotonic(), ""
-    try:
-        while True:
-            found = look(arguments.experiment)
-            text = found.standing.line()
-            if text != before:
-                changed, before = time.monotonic(), text
-                line.show(found.standing)
-            quiet = not found.standing.running and time.monotonic() - changed > _QUIET_S
-            if arguments.once or found.over or found.silent or quiet:
-                break
-            time.sleep(max(arguments.every, 0.1))
-    finally:
-        line.close()
-    if not arguments.once:
-        print(before)
+    found = look(arguments.experiment) if arguments.once else _followed(arguments.experiment, arguments.every)
+    print(found.standing.line())
     if found.silent:
         print(
             f"Nothing was saved for {readable(found.silent_s)} while trials run: the driver may be dead. What there "
@@ -55,12 +41,37 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _followed(folder: str, every: float) -> Look:
+    """The last look, at the end of the search, of its driver, or after a minute in which nothing ran or changed."""
+    from jobs_ray.tune.live import LiveLine
+
+    line, changed, before = LiveLine(), time.monotonic(), ""
+    found = None
+    try:
+        while True:
+            found = look(folder, found)
+            text = found.standing.line()
+            if text != before:
+                changed, before = time.monotonic(), text
+                line.show(found.standing)
+            quiet = not found.standing.running and time.monotonic() - changed > _QUIET_S
+            if found.over or found.silent or quiet:
+                return found
+            time.sleep(max(every, 0.1))
+    finally:
+        line.close()
+
+
 @dataclass(frozen=True)
 class Look:
-    """over: nothing runs, and the search would ask for nothing. silent_s: seconds since the driver saved."""
+    """over: nothing runs, and the search would ask for nothing. saved: when the driver last did, 0 if unknown.
+
+    silent_s: seconds since then.
+    """
 
     standing: Standing
     over: bool
+    saved: float
     silent_s: float
 
     @property
@@ -69,8 +80,8 @@ class Look:
         return self.standing.running > 0 and self.silent_s > _SILENT_S
 
 
-def look(folder: str) -> Look:
-    """As last saved. Raises ReportError."""
+def look(folder: str, before: Look | None = None) -> Look:
+    """As last saved; `before`, with the time that has passed, while nothing was saved since. Raises ReportError."""
     from jobs_ray.report import ray_folder
     from jobs_ray.report.predictions import predictions
     from jobs_ray.search.optimizer import FINISHED
@@ -78,18 +89,21 @@ def look(folder: str) -> Look:
     from jobs_ray.tune.results import last_saved, load_session, locate
 
     try:
-        session = load_session(folder)
         filesystem, path = locate(folder)
-        silent_s = time.time() - last_saved(filesystem, path)
-        times = ray_folder.read(filesystem, path).trials.values()
+        saved = last_saved(filesystem, path)
+        if before is not None and saved and saved == before.saved:
+            return _timed(replace(before, silent_s=time.time() - saved))
+        session = load_session(folder)
+        seconds = ray_folder.read(filesystem, path).wall_s or 0.0
     except (OSError, ValueError) as error:  # StateError is a ValueError
         raise ReportError(str(error)) from error
-    found = predictions(session.core)
+    found = predictions(session.core, left_out=False)
     known = {name: (p.mean, p.stddev) for name, p in found.trials.items()}
-    starts = [trial.started for trial in times if trial.started is not None]
-    ends = [trial.ended for trial in times if trial.ended is not None]
-    seconds = max(ends) - min(starts) if starts and ends else 0.0
     now = standing(session, known, found.own.rmse if found.own else None, seconds, 0.0)
     over = not now.running and session.core.propose(quick=True) is FINISHED
-    seen = Look(now, over, silent_s)
-    return replace(seen, standing=replace(now, left_s=None)) if over or seen.silent else seen
+    return _timed(Look(now, over, saved, time.time() - saved))
+
+
+def _timed(seen: Look) -> Look:
+    """Without the time that is left, where nothing goes on."""
+    return replace(seen, standing=replace(seen.standing, left_s=None)) if seen.over or seen.silent else seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from ray.tune import ResultGrid
 
 from jobs_ray.search.optimizer import Recommendation
 from jobs_ray.trials import StateError
-from jobs_ray.tune import session_state, statefile
+from jobs_ray.tune import placeholders, session_state, statefile
 from jobs_ray.tune.session import Session
 from jobs_ray.tune.settings import Replaced
 
@@ -34,12 +35,16 @@ def recommend(results: ResultGrid | str | os.PathLike[str]) -> Recommendation | 
     `get_best_result` compares short with full runs.) Raises FileNotFoundError when the folder holds no searcher
     state, StateError when it is not one of JoBSSearcher.
 
-    Nothing is unpickled: from a folder, in the place of an object that JSON cannot hold stands a placeholder, take it
-    from your own param_space; a ResultGrid has it.
+    Nothing is unpickled: from a folder, in the place of an object that JSON cannot hold stands `<object, not read>`, of
+    a choice of such `<option 1 of optimizer>`, take it from your own param_space; a ResultGrid has it.
     """
     trials = results if isinstance(results, ResultGrid) else ()
     given = [SimpleNamespace(trial_id=(r.metrics or {}).get("trial_id"), config=r.config) for r in trials]
-    return load_session(results).recommendation(given)
+    session = load_session(results)
+    found = session.recommendation(given)
+    if found is None or isinstance(results, ResultGrid):
+        return found
+    return replace(found, config=placeholders.named(found.config, session.core.trials[found.trial_id].config))
 
 
 def load_session(results: ResultGrid | str | os.PathLike[str]) -> Session:
