@@ -166,7 +166,7 @@ def fingerprint(domain: Domain, rows: Dataset | None = None) -> str:
     if domain.streaming:
         how["content"] = _stream_key(domain)
     elif sources.is_rows(source):
-        how["content"] = hashlib.sha256(json.dumps(list(source), sort_keys=True).encode()).hexdigest()
+        how["content"] = hashlib.sha256(json.dumps(list(source), sort_keys=True, default=str).encode()).hexdigest()
     elif (data := sources.in_memory(source, domain.split)) is not None:
         how["content"] = data._fingerprint
     elif found := sources.find(source):

@@ -7,9 +7,11 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, IterableDataset
@@ -200,6 +202,12 @@ def test_a_column_that_is_no_text_is_refused(tokenizer_dir: Path, tmp_path: Path
 def test_all_columns_of_rows_in_memory_count(tmp_path: Path) -> None:
     rows = [{"instruction": "add", "output": "3"}, {"instruction": "add", "input": "1 and 2", "output": "3"}]
     assert load(Domain(rows), tmp_path)["input"] == [None, "1 and 2"]
+
+
+def test_rows_in_memory_may_hold_what_json_does_not(tmp_path: Path) -> None:
+    rows = [{"text": "the cat", "seen": datetime(2026, 1, day), "count": np.int64(day)} for day in (1, 2)]
+    assert load(Domain(rows), tmp_path)["count"] == [1, 2]
+    assert fingerprint(Domain(rows)) != fingerprint(Domain(rows[::-1]))
 
 
 def test_relative_paths_are_those_of_the_users_folder(
