@@ -133,10 +133,8 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
         from jobs_ray.lm.loop import train
         from jobs_ray.lm.resume import loss_of
 
-        config, best = dict(self.config), math.inf
-        if self._restore is not None:
-            best = loss_of(self._restore)
-            config[self.task.resume_key] = str(self._restore)
+        restored = self._restore
+        best = math.inf if restored is None else loss_of(restored)
         kept = self._scratch / "kept"
         self._session.run_name = self.trial_id
 
@@ -147,7 +145,7 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
                     checkpoint.rename(kept)
                 hand_over({**metrics, "should_checkpoint": checkpoint is not None})
 
-            train(config, self._session, report, self._scratch / "run", best=best)
+            train(dict(self.config), self._session, report, self._scratch / "run", best=best, restored=restored)
 
         return _Steps(body)
 

@@ -66,7 +66,7 @@ def completion_segments(
 def _turns(messages: Sequence[Mapping[str, Any]]) -> list[Any]:
     turns = list(map(_as_written, messages))
     for m in turns:
-        if not isinstance(m.get("content"), str | list | None):
+        if m.get("role") != "tool" and not isinstance(m.get("content"), str | list | None):
             # most templates would write a number as they write a text, some not at all
             raise DataError(
                 f"a turn of {m.get('role')!r} has the content {m['content']!r:.80} ({type(m['content']).__name__}), "

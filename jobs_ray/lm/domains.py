@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Part = Literal["all", "train", "held_out"]
 
+_FORMATTED = 2  # part of the name of the rows that a function as format made: raise it when those would change
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -109,7 +111,7 @@ def load(domain: Domain, cache: Path) -> Dataset:
         texts = [
             n for n in first if isinstance(first[n][0], str) and getattr(types.get(n), "dtype", "string") != "string"
         ]
-        name = fingerprint(domain, rows) + ("-texts" if texts else "")
+        name = f"{fingerprint(domain, rows)}-{_FORMATTED}" + ("-texts" if texts else "")
         file = cache.expanduser() / "formatted" / f"{name}.arrow"
         file.parent.mkdir(parents=True, exist_ok=True)
         with sources.quiet():

@@ -110,7 +110,7 @@ def asked_of(row: Row, kind: str, *, prompt: str, completion: str, tokenizer: An
 
 def _pair(row: Row, kind: str, prompt: str, completion: str, chat: bool) -> tuple[str, str]:
     if kind == "alpaca":
-        _texts(row, *(name for name in ("instruction", "input", "output") if name in row))
+        _texts(row, "instruction", "output")  # the input goes into the prompt as it is
         return alpaca(row, chat=chat)
     asked, answer = _texts(row, prompt, completion)
     return asked, answer

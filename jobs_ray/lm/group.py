@@ -87,8 +87,7 @@ def worker(arguments: dict[str, Any]) -> dict[str, Any]:
 
     own_process()
     task: Task = arguments["task"]
-    config, best = dict(arguments["config"]), math.inf
-
+    best, from_here = math.inf, None
     last: dict[str, Any] = {}
 
     def report(metrics: dict[str, Any], checkpoint: Path | None) -> None:
@@ -102,10 +101,10 @@ def worker(arguments: dict[str, Any]) -> dict[str, Any]:
         if before is not None:  # this group was restarted
             restored = Path(before.to_directory(f"{scratch}/restored"))
             if can_go_on(restored):
-                config[task.resume_key], best = str(restored), loss_of(restored)
+                best, from_here = loss_of(restored), restored
         session = Session(task)
         session.run_name = arguments["name"]
-        train_one(config, session, report, Path(scratch) / "run", best=best)
+        train_one(arguments["config"], session, report, Path(scratch) / "run", best=best, restored=from_here)
     return last
 
 

@@ -60,11 +60,12 @@ def train(
     *,
     save: bool = True,
     best: float = math.inf,
+    restored: Path | None = None,
 ) -> None:
     """One run, to the steps granted by `config`, from scratch or from `config[task.resume_key]`.
 
     scratch: a folder of this process's own for checkpoints on their way to `report`; one is kept at a time.
-    best: evaluation loss of the checkpoint that the caller keeps of this very run, which it went on from.
+    restored: checkpoint of this very run, that it goes on from; best: its evaluation loss, if the caller keeps it.
     Raises TaskError for a config that cannot be trained, TrainingError for out of memory and NaN losses.
     """
     import torch
@@ -73,7 +74,7 @@ def train(
     with pinned_threads(task.threads):
         trainer = build(config, session, report, scratch, save=save, best=best)
         try:
-            _go(trainer, config, task)
+            _go(trainer, config, task, restored)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if isinstance(error, TrainingError) or not out_of_memory(error):
                 raise
@@ -86,8 +87,8 @@ def train(
             _let_go(trainer)
 
 
-def _go(trainer: Any, config: Mapping[str, Any], task: Task) -> None:
-    resume = config.get(task.resume_key)
+def _go(trainer: Any, config: Mapping[str, Any], task: Task, restored: Path | None) -> None:
+    resume = restored or config.get(task.resume_key)
     if not resume:
         trainer.train()
         return
@@ -160,9 +161,10 @@ def build(
 
 
 def _refuse_unknown(config: Mapping[str, Any], task: Task) -> None:
-    """A misspelt key would be searched over in trials that are all the same."""
+    """A misspelt key would be searched over in trials that are all the same. (Ray's own begin with two underscores: a
+    Repeater's `__trial_index__`.)"""
     known = {*_KEYS, task.steps_key, task.resume_key}
-    if unknown := sorted(set(config) - known):
+    if unknown := sorted(key for key in set(config) - known if not str(key).startswith("__")):
         raise TaskError(
             f"nothing here reads the keys {unknown} of the configuration; it has {sorted(known)}, and the rest of "
             "TrainingArguments is fixed for all trials in Task.trainer_args"

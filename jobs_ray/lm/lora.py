@@ -9,7 +9,7 @@ from typing import Any
 from jobs_ray.lm.errors import TaskError
 
 PAPERS_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
-OTHER_SENSES = r".*(vision|audio|multi_modal).*"
+OTHER_SENSES = r".*(vision|visual|image|audio|multi_modal).*"
 """Parts of composed models (Gemma 3, ...) that text never reaches: adapters there would get no gradient."""
 _LORA_KEYS = {"r", "alpha", "dropout", "num_layers", "end", "modules", "rslora", "dora", "modules_to_save"}
 

@@ -163,7 +163,8 @@ def _matches(text: str, question: Question) -> bool:
 
 
 def _plain(text: str) -> str:
-    """In small letters, without articles, punctuation and the commas of thousands; as it is where that leaves nothing
-    ("A", "The", "+"), which would be equal to an answer that says nothing."""
-    words = re.sub(r"\b(a|an|the)\b", " ", re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.lower()))
-    return " ".join(re.sub(r"[^\w\s.-]", " ", words).split()).strip(" .") or text.strip().lower()
+    """In small letters, without articles, punctuation and the commas of thousands; with the articles where nothing else
+    is there (the option "A"), as it is where nothing at all is left ("+"): it would be equal to saying nothing."""
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.lower())
+    words = " ".join(re.sub(r"[^\w\s.-]", " ", text).split()).strip(" .")
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", words).split()).strip(" .") or words or text.strip()

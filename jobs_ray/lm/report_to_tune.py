@@ -20,7 +20,7 @@ class ReportToTune(TrainerCallback):  # type: ignore[misc]
         self.stop_at = stop_at
         self._found: dict[str, Any] = {}  # of the evaluation that is not reported yet
         self._last: dict[str, Any] = {}
-        self._ended = False
+        self._ended = True  # no training is under way
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ends the training when the steps granted are done."""

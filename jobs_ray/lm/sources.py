@@ -105,9 +105,8 @@ def absolute(source: Any) -> Any:
     """Names of local files and folders as every process sees them (Tune gives each trial a folder of its own to work
     in); names on the hub, addresses and data as they are."""
     if isinstance(source, str | Path):
-        path = Path(source).expanduser()
-        here = path.exists() or (_is_glob(source) and "://" not in str(source))
-        return str(path.absolute()) if here else source
+        here = os.path.exists(os.path.expanduser(source)) or (_is_glob(source) and "://" not in str(source))
+        return str(Path(source).expanduser().absolute()) if here and source else source
     if isinstance(source, Sequence) and all(isinstance(name, str | Path) for name in source):
         return [absolute(name) for name in source]
     return source

@@ -172,8 +172,8 @@ def _begins_with_space(tokenizer: Any) -> bool:
     """Whether the tokens that begin a text differ from those of the same text within another. Asked with characters
     for private use, which no vocabulary merges: words and newlines may be merged with what stands beside them."""
     one, two = "\U0010f123", "\U0010f321"
-    [first, second, both] = tokenizer([one, two, one + two], add_special_tokens=False)["input_ids"]
-    return bool(both != [*first, *second])
+    [alone, both] = tokenizer([two, one + two], add_special_tokens=False)["input_ids"]
+    return tokenizer.unk_token_id not in alone and bool(both[-len(alone) :] != alone)
 
 
 def _with_loss(row: Segments, spans: Sequence[tuple[int, int]]) -> list[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs_ray.models.cost import Costs
-from jobs_ray.models.fitting import FittedModels, ModelCache, fit_models, fit_predictor
+from jobs_ray.models.fitting import FittedModels, ModelCache, fell_back, fit_models, fit_predictor
 from jobs_ray.models.hooks import HookError, Hooks
 from jobs_ray.models.prediction import Predictor
 from jobs_ray.models.training_points import MAX_POINTS
@@ -23,7 +24,7 @@ from jobs_ray.search.lookahead import Lookahead
 from jobs_ray.search.promotion import promotable, safest
 from jobs_ray.search.settings import Suggestion
 from jobs_ray.space import Array, SearchSpace
-from jobs_ray.trials import Phase, Trial, TrialTable
+from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 
 _SEQUENCE = 64  # length of the space-filling sequence that starts a search
 _TOO_DEAR = 1e9  # off the score of what the budget has not; a point asked before is better, it costs 1e6
@@ -77,11 +78,13 @@ class CandidateGenerator:
 
     @cached_property
     def used_up(self) -> bool:
-        """Whether every candidate has been asked for."""
-        if self.candidates is None:
-            return False
-        asked = {t.x for t in self.table.values()}
-        return all(tuple(x.tolist()) in asked for x in self.candidates)
+        """Whether every candidate, and every point given, has been asked for."""
+        return self.candidates is not None and not any(len(self._not_asked(X)) for X in (self.points, self.candidates))
+
+    @cached_property
+    def _asked(self) -> frozenset[tuple[float, ...]]:
+        """Points of all trials; of those of elsewhere, where they came to nothing, nobody here has asked."""
+        return frozenset(t.x for t in self.table.values() if t.charged or t.status is not TrialStatus.FAILED)
 
     def new(self, phase: Phase, steps: float | None, most: float = math.inf) -> Action | None:
         """A new configuration: a given point, a space-filling one in LEARN, else by expected improvement.
@@ -89,13 +92,15 @@ class CandidateGenerator:
         most: what it may cost as predicted, in the unit of the budget. None: nothing is left at that price.
         """
         if self.used_up:
-            return None
+            lost = self._lost() if steps is None or steps == self.max_t else []
+            again = (Action(phase, steps, x=x) for x in lost if self._within(np.array([x]), steps, most)[0])
+            return next(again, None)
         if self.peek and self.costs is None:  # else some price may be too high
             return Action(phase, steps)
         within = partial(self._within, steps=steps, most=most)
         given = self._not_asked(self.points)
         x = next(iter(given[within(given)]), None) if len(given) else None
-        if x is None:
+        if x is None and (self.candidates is None or len(self._free_candidates())):
             filling = phase is Phase.LEARN or self.quick or not any(t.curve.value for t in self.trials)
             x = self._space_filling(within) if filling else self._by_improvement(within)
         return None if x is None else Action(phase, steps, x=tuple(x.tolist()))
@@ -212,8 +217,16 @@ class CandidateGenerator:
         return self._not_asked(self.candidates)
 
     def _not_asked(self, points: Array) -> Array:
-        asked = {t.x for t in self.table.values()} if len(points) else set()
-        return points[[tuple(point.tolist()) not in asked for point in points]]
+        return points[[tuple(point.tolist()) not in self._asked for point in points]]
+
+    def _lost(self) -> list[tuple[float, ...]]:
+        """Points of which one trial ended in an error (its node was lost, say), and none in a value: each is worth one
+        more try."""
+        failed = Counter(t.x for t in self.table.values() if t.status is TrialStatus.FAILED and not t.curve.ends_failed)
+        back = fell_back(self.trials)
+        known = {t.x for t in self.table.values() if t.running or t.final is not None or t.trial_id in back}
+        ill = {t.x for t in self.table.values() if t.curve.ends_failed}
+        return [x for x, times in failed.items() if times == 1 and x not in known | ill]
 
     def _has_predictor(self) -> bool:
         return fit_predictor(self.space, self.trials, self.predictor, self.max_t, self.cache) is not None

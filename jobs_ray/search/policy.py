@@ -34,7 +34,8 @@ class Policy:
     """The decision rule for one space. `points`: `m x d` to evaluate first; `candidates`: the only points allowed.
 
     No candidate is asked for twice: a repetition tells how noisy one value is, a promotion what another is worth in the
-    end. When all were asked for, short runs are promoted, while the budget lasts; then the search ends.
+    end. When all were asked for, short runs are promoted, and what ended in an error is tried once more, while the
+    budget lasts; then the search ends.
     """
 
     space: SearchSpace

@@ -204,7 +204,7 @@ def _levels(parameter: Parameter) -> list[float] | None:
         return [parameter.encode(choice)[0] for choice in parameter.choices]
     if isinstance(parameter, Integer) and parameter.upper - parameter.lower < _GRID:
         return [parameter.encode(value)[0] for value in range(int(parameter.lower), int(parameter.upper) + 1)]
-    return None
+    return [1.0] if isinstance(parameter, Mixture) and parameter.width == 1 else None
 
 
 def _neutral(parameter: Parameter) -> Array:

@@ -222,7 +222,7 @@ def _limits(searcher: JoBSSearcher) -> Iterator[str]:
         yield preflight.few_samples(most, budget, core.settings.unit)
     if budget is not None and core.max_t is None:
         yield preflight.no_length(budget)
-    if (grid := core.space.grid) is not None and (trials is None or trials > len(grid)):
+    if (grid := core.space.grid) is not None and min(filter(None, (trials, most)), default=math.inf) > len(grid):
         yield preflight.small_space(len(grid))
 
 

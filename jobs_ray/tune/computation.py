@@ -76,9 +76,11 @@ class Job:
 
 
 def may_start(core: JoBSOptimizer, suggestion: Suggestion) -> bool:
-    """Whether the short run that it promotes, if any, waits for that still."""
+    """Whether the short run that it promotes, if any, waits for that still; and whether a new one of a small space was
+    not asked for meanwhile (an older chain does not know what a newer one has given)."""
     if suggestion.promotes is None:
-        return True
+        x = None if core.space.grid is None else tuple(core.space.encode(suggestion.config).tolist())
+        return x is None or all(t.x != x for t in core.trials.values())
     source = core.trials.get(suggestion.promotes)
     return source is not None and is_promotable(source, core.trials.values())
 

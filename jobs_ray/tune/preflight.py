@@ -102,7 +102,7 @@ def few_samples(num_samples: int, budget: float, unit: str = "full runs") -> str
 
 
 def small_space(size: int) -> str:
-    """There are fewer configurations than trials that the budget pays for."""
+    """There are fewer configurations than trials to come, as far as that is known."""
     return (
         f"the space has {size} configuration{'' if size == 1 else 's'}, and none is tried twice: each is trained once "
         "in full at most, which may end the search before the budget or num_samples does"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ray.tune import TuneError
 
 from jobs_ray.lm import Model, PruneCheckpoints, Session, Task, TaskError, load, run, run_config
 from jobs_ray.lm.actor import actor_trainable
+from jobs_ray.lm.loop import train
 from jobs_ray.lm.resume import RUN_FILE, can_go_on
 
 
@@ -34,12 +36,39 @@ def test_only_what_may_be_gone_on_from_keeps_its_optimiser(
         run(session.task, {"resume_from": str(tmp_path / "full")}, session=session)
 
 
+def stopped_at(session: Session, step: int, folder: Path) -> Path:
+    """The checkpoint of a run that was stopped there."""
+
+    class Stop(BaseException):
+        pass
+
+    def stop(metrics: dict[str, Any], checkpoint: Path | None) -> None:
+        assert checkpoint is not None
+        shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
+        if metrics["step"] == step:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train({"resume_from": None}, session, stop, folder.with_name("run"))
+    return folder
+
+
 def test_a_run_that_may_be_stopped_anywhere_can_be_gone_on_from(make_task: Callable[..., Task], tmp_path: Path) -> None:
     """With `resume_key`, but no `steps_key`, nobody tells a run how far it goes."""
     session = Session(make_task(lr=0.3, schedule="constant"))  # best in its midst
     run(session.task, {"resume_from": None}, session=session, keep=tmp_path / "stopped")
     assert can_go_on(tmp_path / "stopped")
     assert json.loads((tmp_path / "stopped" / RUN_FILE).read_text())["step"] == session.task.max_steps
+    # and so it is after its process was lost, and it goes on in another one
+    saved: list[bool] = []
+    train(
+        {"resume_from": None},
+        session,
+        lambda metrics, folder: saved.append(folder is not None and can_go_on(folder)),
+        tmp_path / "again",
+        restored=stopped_at(session, 3, tmp_path / "lost"),
+    )
+    assert saved == [True] * 3
     run(session.task, {}, session=session, keep=tmp_path / "full")
     assert json.loads((tmp_path / "full" / RUN_FILE).read_text())["step"] < session.task.max_steps
 

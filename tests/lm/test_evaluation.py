@@ -41,6 +41,8 @@ QUESTION = metrics.Question("?", "x")
         ("", "The", False),  # all of it is an article
         ("the", "The", True),
         ("A", "a", True),
+        ("A.", "A", True),
+        ("(A)", "A", True),
         ("+", "-", False),
         ("", "", False),
     ],

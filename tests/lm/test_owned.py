@@ -89,3 +89,8 @@ def test_packed_examples_do_not_see_each_other_in_training(
 def test_a_key_that_nobody_reads_is_refused(make_task: Callable[..., Task], config: dict[str, Any]) -> None:
     with pytest.raises(TaskError, match=rf"nothing here reads the keys \['{next(iter(config))}'\].*'lr'.*'mixture'"):
         run(make_task(), config)
+
+
+def test_what_ray_writes_into_a_configuration_is_left_alone(make_task: Callable[..., Task]) -> None:
+    """A Repeater numbers its trials there."""
+    assert run(make_task(max_steps=3), {"__trial_index__": 1})[-1]["step"] == 3

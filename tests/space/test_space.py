@@ -440,8 +440,10 @@ def test_the_grid_is_every_configuration_once(space: dict[str, Any]) -> None:
     assert {tuple(it.encode(it.decode(x)).tolist()) for x in grid} == rows
 
 
-def count(block: Any) -> int:
+def count(block: Any) -> float:
     parameter = block.parameter
+    if isinstance(parameter, Real | Mixture):
+        return 1 if isinstance(parameter, Mixture) and parameter.width == 1 else math.inf
     return len(parameter.choices) if isinstance(parameter, Categorical) else parameter.upper - parameter.lower + 1
 
 

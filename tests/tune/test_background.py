@@ -16,10 +16,12 @@ from ray import tune
 from ray.tune.trainable import wrap_function
 
 from jobs_ray.search.generator import RunKind
-from jobs_ray.search.optimizer import Phase, Suggestion
+from jobs_ray.search.optimizer import JoBSOptimizer, Phase, Suggestion
+from jobs_ray.space import Integer, Real, SearchSpace
 from jobs_ray.trials import LearningCurve, Trial, TrialStatus
 from jobs_ray.tune.background import NOT_READY, Moment, Proposer
 from jobs_ray.tune.capacity import Capacity
+from jobs_ray.tune.computation import may_start
 
 
 def proposal(number: int) -> Suggestion:
@@ -166,8 +168,18 @@ def test_holding_the_loop_is_rationed(core: SlowCore) -> None:
     assert sum(granted) < 0.1
 
 
+def test_a_spare_point_of_a_small_space_is_not_given_twice() -> None:
+    """An older chain does not know what a newer one has given."""
+    core = JoBSOptimizer({"n": Integer(1, 9)}, mode="min", max_t=8, budget=9, seed=0)
+    core.accept("a", Suggestion({"n": 3}, Phase.SEARCH, 2.0))
+    may = [n for n in range(1, 10) if may_start(core, Suggestion({"n": n}, Phase.SEARCH, 2.0))]
+    assert may == [1, 2, 4, 5, 6, 7, 8, 9]
+
+
 class ForeseeingCore:
     """Proposes {"by": number of the fork, "after": what it accepted}; forks after the first `ready` wait."""
+
+    space = SearchSpace({"x": Real(0.0, 1.0)})  # infinite: no point comes twice
 
     def __init__(self, ready: int = 1) -> None:
         self.gate, self.ready, self.forks, self.number = threading.Event(), ready, 0, 0
