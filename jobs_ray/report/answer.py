@@ -62,8 +62,10 @@ def cost(report: Report) -> str:
     unit = report.unit
     if unit == "full runs":
         unit = "full run's worth of training" if total == 1 else "full runs' worth of training"
-    unit = unit if report.ours else "times the longest trial"
-    times = "" if report.repeats == 1 else f" (times {report.repeats}: each configuration was repeated)"
+    unit = unit if report.ours else f"times {report.longest}"
+    times = (
+        "" if report.repeats == 1 or not report.ours else f" (times {report.repeats}: each configuration was repeated)"
+    )
     return (
         f"{report.budget['spent']:.2f}{of} {unit}{times}, {len(trials)} trials ({full} to the end"
         + (f", {failed} failed" if failed else "")
@@ -83,7 +85,7 @@ def duration(seconds: float) -> str:
 def _headline(report: Report, row: Row, show: Callable[[float], str]) -> str:
     found, unit = report.recommendation, report.time_attr
     if found is None:
-        end = f"{report.metric} = {show(row.estimate or 0.0)} at {unit} = {row.last_t:g}, as long as any trial"
+        end = f"{report.metric} = {show(row.estimate or 0.0)} at {unit} = {row.last_t:g}, as long as {report.longest}"
         return f"The best trial that trained to the end: {row.trial_id}, {end}."
     if found.confirmed:
         by = "an observation from elsewhere" if row.observed else "a full run"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs_ray.models.prediction import CrossValidation
 from jobs_ray.report.predictions import Predicted
+from jobs_ray.report.ray_folder import lived_s
 from jobs_ray.space import SearchSpace
 from jobs_ray.trials import Phase, TrialStatus
 
@@ -73,7 +74,9 @@ class Report:
     `default`: ids of the trials of the first of `points_to_evaluate`. `space`: what `Row.x` is a point of.
     `mode_is_told`: else it was guessed from the metric's name. `stops`: the search itself ends trials early.
     `wall_s`: seconds from the first trial's start to the last report in which a driver lived, if Ray's state tells.
-    `repeats`: trials of Ray's for each configuration, behind a Repeater; budget and costs are of one of them.
+    `pauses`: (start, end) of each time in which no driver lived, apart from each other, in seconds since 1970.
+    `repeats`: trials of Ray's for each configuration, behind a Repeater. Budget and costs are of one of them
+    in `ours`; of others each is a row of its own.
     """
 
     folder: str
@@ -95,6 +98,7 @@ class Report:
     mode_is_told: bool = True
     stops: bool = True
     wall_s: float | None = None
+    pauses: tuple[tuple[float, float], ...] = ()
     repeats: int = 1
 
     @property
@@ -119,6 +123,15 @@ class Report:
     @property
     def sign(self) -> float:
         return 1.0 if self.mode == "max" else -1.0
+
+    @property
+    def longest(self) -> str:
+        """In an experiment of another searcher: what every cost is in."""
+        return "the longest trial" + (" that did not diverge" if any(row.charged > 1 for row in self.trials) else "")
+
+    def lived_s(self, start: float, end: float) -> float:
+        """Seconds between the two, without those in which no driver lived."""
+        return lived_s(start, end, self.pauses)
 
     def share_of(self, path: str) -> tuple[str, str] | None:
         """(mixture, domain) of a path in a configuration that is a mixture's weight, else None."""

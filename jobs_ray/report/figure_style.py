@@ -20,13 +20,14 @@ SHARES = (
     "#CC0044", "#664411", "#88EE77", "#FFAA88", "#BB88FF", "#AA0088", "#BBCC88", "#55EEEE", "#005555", "#779900",
     "#663344", "#DDCCFF", "#1188FF", "#882211", "#FF77DD", "#AA8833", "#00EEAA", "#775599", "#FF7788", "#445500",
 )  # fmt: skip
-"""Of the domains of a mixture; from the eleventh on each is the farthest (in CIELAB) from all before it."""
+"""Of the domains of a mixture; from the eleventh on each is at least 28 (in CIELAB) from all before it."""
 
 INK = "#444444"
 """The colour of what belongs to no group: the page turns it light on a dark background (`page.py`)."""
 
 MUTED = "#888888"
 _LONG = 34
+_OPTIONS = re.compile(r"(?:\[\d+\])*(?:/|$)")  # what a parameter's name may have after a key of the configuration
 
 
 def label(text: Any, longest: int = _LONG) -> str:
@@ -76,9 +77,13 @@ def at(config: Any, path: str) -> Any:
     """
     if not path:
         return config
+    # mostly the whole name is a key: thousands of trials stay quick
+    if isinstance(config, Mapping) and (found := config.get(path)) is not None:
+        return found
     children = config.items() if isinstance(config, Mapping) else enumerate(config) if _is_list(config) else ()
     for key, child in children:
-        here = re.match(rf"{re.escape(str(key))}(\[\d+\])*(/|$)", path)
+        name = str(key)
+        here = _OPTIONS.match(path, len(name)) if path.startswith(name) else None
         if here and (found := at(child, path[here.end() :])) is not None:
             return found
     return None

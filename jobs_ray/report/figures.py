@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jobs_ray.report import figures_space, figures_trials, sensitivity
 from jobs_ray.report.experiment import Report
-from jobs_ray.report.figures_columns import columns, most_important
+from jobs_ray.report.figures_columns import Column, columns, most_important, of_rows
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def _space(report: Report) -> list[Figure]:
         note = (
             f"By a Gaussian process over {len(rows)} configurations: how much of the variance of {report.metric} over "
             "the whole search space goes back to each parameter (Sobol indices). Few configurations tell little."
-            + _of(figures_space.PANELS, len(effects))
+            + _of(f"the {figures_space.PANELS} most important parameters", figures_space.PANELS, len(effects))
         )
         found.append(Figure("importance", "What the value depends on", note, figures_space.importance(effects)))
     if surface and effects and (strongest := sensitivity.strongest_interaction(report, surface)):
@@ -65,22 +66,26 @@ def _space(report: Report) -> list[Figure]:
         )
         figure = figures_space.interaction(report, strongest)
         found.append(Figure("interaction", "Mixture and model together", note, figure))
+    every = columns(report, report.trials)
+    number_of = {row.trial_id: number for number, row in enumerate(report.trials)}
     estimated = [row for row in report.trials if row.estimate is not None]
-    if there := columns(report, estimated):
+    if there := of_rows(every, [number_of[row.trial_id] for row in estimated]):
         note = "Filled: confirmed by a full run; open: predicted." if report.ours else "Trials that ran to the end."
-        note += (" Most important first." if effects else "") + _of(figures_space.PANELS, len(there))
+        note += (" Most important first." if effects else "") + _kept(figures_space.PANELS, there, bool(effects))
         shown = most_important(there, effects, figures_space.PANELS)
         figure = figures_space.against_parameters(report, estimated, shown)
         found.append(Figure("parameters", f"{report.metric} against each parameter", note, figure))
     best = report.best_first()
     lines = best[: figures_space.LINES]
-    if len(lines) > 1 and (there := columns(report, lines)):
+    of_best = of_rows(every, [number_of[row.trial_id] for row in best])
+    if len(lines) > 1 and (there := of_rows(of_best, range(len(lines)))):
         note = "One line a configuration. Drag along an axis to keep only the lines that pass there."
-        note += _of(figures_space.AXES, len(there)) + _of(figures_space.LINES, len(best), "best configurations")
+        note += _kept(figures_space.AXES, there, bool(effects))
+        note += _of(f"the {figures_space.LINES} best configurations", figures_space.LINES, len(best))
         shown = most_important(there, effects, figures_space.AXES)
         figure = figures_space.parallel(report, lines, [column for column in there if column in shown])
         found.append(Figure("parallel", "All parameters at once", note, figure))
-    weights = [column for column in columns(report, best) if column.domain is not None]
+    weights = [column for column in of_best if column.domain is not None]
     names = list(dict.fromkeys(column.block for column in weights))
     for number, name in enumerate(names, 1):
         note = f"Best first, by confirmed or predicted {report.metric}; * is a confirmed final."
@@ -90,8 +95,17 @@ def _space(report: Report) -> list[Figure]:
     return found
 
 
-def _of(most: int, count: int, what: str = "most important parameters and weights") -> str:
-    return f" Shown: the {most} {what} of {count}." if count > most else ""
+def _kept(most: int, there: Sequence[Column], ranked: bool) -> str:
+    """What `most_important` kept."""
+    which = f"the {most} most important" if ranked else f"the first {most}"
+    if all(column.domain is None for column in there):
+        return _of(f"{which} parameters", most, len(there))
+    rule = "every parameter before a second weight of any mixture, and of its weights those that vary most"
+    return _of(f"{which} parameters and weights", most, len(there), f" ({rule})")
+
+
+def _of(shown: str, most: int, count: int, rule: str = "") -> str:
+    return f" Shown: {shown} of {count}{rule}." if count > most else ""
 
 
 def _cost(report: Report) -> list[Figure]:
@@ -106,5 +120,6 @@ def _cost(report: Report) -> list[Figure]:
         )
     if report.wall_s is not None:
         note = "From the start of each trial to its last report, as Ray's own state has it."
+        note += " The time in which no driver lived is left out." if report.pauses else ""
         found.append(Figure("time", "Wall time", note, figures_trials.timeline(report)))
     return found

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,9 @@ class Column:
 def columns(report: Report, rows: Sequence[Row]) -> list[Column]:
     """Of every parameter and every domain's weight that one of the rows has."""
     found: list[Column] = []
-    there = [_active(report, row) for row in rows]
+    there = _active(report, rows)
     for number, block in enumerate(report.space.blocks if report.space is not None else ()):
-        active = [blocks[number] for blocks in there]
+        active = there[number]
         values = [at(row.config, block.name) if on else None for row, on in zip(rows, active, strict=True)]
         name, parameter = block.name, block.parameter
         if isinstance(parameter, Mixture):
@@ -60,19 +59,37 @@ def columns(report: Report, rows: Sequence[Row]) -> list[Column]:
     return [column for column in found if any(value is not None for value in column.values)]
 
 
+def of_rows(found: Sequence[Column], numbers: Sequence[int]) -> list[Column]:
+    """The columns of these rows only, without those that none of them has."""
+    chosen = [replace(column, values=tuple(column.values[number] for number in numbers)) for column in found]
+    return [column for column in chosen if any(value is not None for value in column.values)]
+
+
 def most_important(found: Sequence[Column], effects: Sequence[Effect], most: int) -> list[Column]:
-    """At most so many, in the order of `effects`. Domains go first: a mixture of many would leave room for no other."""
+    """At most so many, in the order of `effects`.
+
+    No mixture has a second weight before every parameter has its first, the one that varies most: one of many domains
+    would leave room for no other.
+    """
     rank = {effect.name: number for number, effect in enumerate(effects)}
 
     def place(column: Column) -> int:
         return rank.get(column.block, len(rank))
 
-    def last_to_go(column: Column) -> tuple[bool, int, float]:
-        weights = [value for value in column.values if value is not None] if column.domain is not None else [0.0]
-        return column.domain is not None, place(column), -statistics.pstdev(weights)
-
-    kept = {column.name for column in sorted(found, key=last_to_go)[:most]}
+    blocks: dict[str, list[Column]] = {}
+    for column in found:
+        blocks.setdefault(column.block, []).append(column)
+    places = {
+        column.name: (number, place(column))
+        for mine in blocks.values()
+        for number, column in enumerate(sorted(mine, key=_spread, reverse=True) if len(mine) > 1 else mine)
+    }
+    kept = {column.name for column in sorted(found, key=lambda column: places[column.name])[:most]}
     return sorted((column for column in found if column.name in kept), key=place)
+
+
+def _spread(column: Column) -> float:
+    return float(np.std([value for value in column.values if value is not None]))
 
 
 def step(report: Report, name: str, rows: Sequence[Row], column: Column) -> float:
@@ -94,12 +111,13 @@ def weight(mixture: Any, domain: str) -> float | None:
     return round(float(value), 3) if is_number(value) else 0.0
 
 
-def _active(report: Report, row: Row) -> Sequence[bool]:
+def _active(report: Report, rows: Sequence[Row]) -> Sequence[Sequence[bool]]:
+    """Which of the rows have each parameter: none has any that is not of the space that was inferred."""
     if report.space is None:
         return []
-    if not row.x:  # not of the space that was inferred
-        return [False] * len(report.space.blocks)
-    active: Sequence[bool] = report.space.active(np.array([row.x]))[0].tolist()
+    X = np.array([row.x or (0.0,) * report.space.dim for row in rows]).reshape(len(rows), report.space.dim)
+    inside = np.array([bool(row.x) for row in rows])
+    active: Sequence[Sequence[bool]] = (report.space.active(X) & inside[:, None]).T.tolist()
     return active
 
 

@@ -154,18 +154,20 @@ def _axis(column: Column) -> dict[str, Any]:
         values = [None if value is None else math.log10(value) for value in values]
     known = [value for value in values if value is not None]
     low, high = min(known), max(known)
-    below, ticks = low - ((high - low) / 6 or 1.0), {}
+    below = low - ((high - low) / 6 or 1.0)
+    ticks: dict[str, float] = {}
     if column.options:
+        low, high = 0.0, len(column.options) - 1.0
         below, ticks = -1.0, {text: float(number) for number, text in enumerate(cut(column.options, 12))}
     elif column.log or len(known) < len(values):  # else plotly finds round numbers
         places = [low + (high - low) * i / 4 for i in range(5)]
-        ticks = {f"{10**place if column.log else place:.3g}": place for place in places}
+        for place in places:  # a narrow axis has ticks that read alike
+            ticks.setdefault(f"{10**place if column.log else place:.3g}", place)
     if len(known) < len(values):
-        ticks = {"(absent)": below} | ticks
+        low, ticks = below, {"(absent)": below} | ticks
     axis: dict[str, Any] = {"values": [below if value is None else value for value in values]}
     if ticks:
-        places = list(ticks.values())
-        axis |= {"tickvals": places, "ticktext": list(ticks), "range": [min(places), max(places)]}
+        axis |= {"tickvals": list(ticks.values()), "ticktext": list(ticks), "range": [low, high]}
     return axis
 
 

@@ -210,7 +210,7 @@ def _kind(row: Row) -> str:
 
 
 def timeline(report: Report) -> Any:
-    """When each trial ran, from its start to its last report, in minutes since the first one started."""
+    """When each trial ran, from its start to its last report, in minutes of a driver since the first one started."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -220,8 +220,8 @@ def timeline(report: Report) -> Any:
         ran = [(row, row.started, row.ended) for row in rows if row.started is not None and row.ended is not None]
         if ran:
             figure.add_bar(
-                base=[(begin - start) / 60.0 for _, begin, _ in ran], orientation="h", name=name,
-                x=[max(end - begin, 0.0) / 60.0 for _, begin, end in ran],
+                base=[report.lived_s(start, begin) / 60.0 for _, begin, _ in ran], orientation="h", name=name,
+                x=[report.lived_s(begin, end) / 60.0 for _, begin, end in ran],
                 y=[numbers[row.trial_id] for row, _, _ in ran],
                 marker={"color": COLOURS[name], "line": {"width": 0}}, text=[label(row.trial_id) for row, _, _ in ran],
                 textposition="none", hovertemplate="trial %{text}<br>%{x:.2f} minutes from %{base:.2f}<extra></extra>",

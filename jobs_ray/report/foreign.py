@@ -51,7 +51,10 @@ def is_foreign(filesystem: pyarrow.fs.FileSystem, folder: str) -> bool:
 def collect_foreign(
     filesystem: pyarrow.fs.FileSystem, folder: str, metric: str | None, mode: str | None, time_attr: str | None
 ) -> Report:
-    """Costs in runs as long as the longest. Raises ValueError when nothing tells which metric to show, or its mode."""
+    """Costs in runs as long as the longest that did not diverge.
+
+    Raises ValueError when nothing tells which metric to show, or its mode.
+    """
     experiment = ray_folder.located(filesystem, folder, ray_folder.read(filesystem, folder))
     reported = {name: list(ray_folder.results(filesystem, trial)) for name, trial in experiment.trials.items()}
     metric = metric or experiment.metric or _only_metric(reported)
@@ -63,9 +66,11 @@ def collect_foreign(
             names = ", ".join(sorted(_reported(reported, more))) or "none"
             raise ValueError(f"no trial reported {name!r} as a number; {option} is one of: {names}")
     seen = {name: _read(lines, metric, time_attr) for name, lines in reported.items()}
-    longest = max((found.last_t for found in seen.values()), default=0.0)
+    # one that diverged and went on tells nothing: the others may have been stopped at their goal
+    ended = [found.last_t for found in seen.values() if found.curve and not found.diverged]
+    longest = max(ended or (found.last_t for found in seen.values()), default=0.0)
     trials = [
-        replace(trial, config=filled(trial.config, (reported[name] or [{}])[-1].get("config")))
+        replace(trial, config=filled(_without_number(trial.config), (reported[name] or [{}])[-1].get("config")))
         for name, trial in experiment.trials.items()
     ]
     configs = [trial.config for trial in trials]
@@ -93,6 +98,8 @@ def collect_foreign(
         space=space,
         mode_is_told=told,
         wall_s=experiment.wall_s,
+        pauses=experiment.pauses,
+        repeats=experiment.repeats,
     )
 
 
@@ -161,6 +168,10 @@ def _read(lines: list[Mapping[str, Any]], metric: str, time_attr: str) -> _Read:
     points = sorted(found.items())
     finite = tuple((t, value) for t, value in points if math.isfinite(value))
     return _Read(finite, tuple(t for t, value in points if not math.isfinite(value)), last)
+
+
+def _without_number(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != ray_folder.REPEAT}
 
 
 def _at(line: Mapping[str, Any], key: str) -> Any:

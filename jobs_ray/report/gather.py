@@ -15,6 +15,7 @@ import numpy as np
 
 from jobs_ray.report import ray_folder
 from jobs_ray.report.experiment import Report, Row, varied
+from jobs_ray.report.figure_style import at
 from jobs_ray.report.foreign import collect_foreign, is_foreign
 from jobs_ray.report.predictions import Predicted, predictions
 from jobs_ray.space import Mixture
@@ -93,6 +94,7 @@ def collect(
         space=core.space,
         stops=not charged_trials or any(_is_short(trial, core.max_t) for trial in charged_trials),
         wall_s=rays.wall_s,
+        pauses=rays.pauses,
         repeats=rays.repeats,
     )
 
@@ -145,8 +147,16 @@ def _default(session: Session) -> tuple[str, ...]:
     """Ids of the trials of the first point to evaluate, which may leave parameters out and give weights of any sum."""
     if not session.settings.points_to_evaluate:
         return ()
-    given = session.space.core_config(session.settings.points_to_evaluate[0], lenient=True)
-    blocks = [block for block in session.core.space.blocks if block.name in given]
+    point = session.settings.points_to_evaluate[0]
+    given = session.space.core_config(point, lenient=True)
+    # objects are not read: which option of theirs the point has is not known, nor what belongs to that option
+    choices = [name for name in given if _holds_unread(at(point, name))]
+    unread = tuple(f"{name}[" for name in choices)
+    blocks = [
+        block
+        for block in session.core.space.blocks
+        if block.name in given and block.name not in choices and not block.name.startswith(unread)
+    ]
     wanted = [weight for block in blocks for weight in block.parameter.encode(given[block.name])]
     columns = [i for block in blocks for i in range(block.columns.start, block.columns.stop)]
     trials = list(session.core.trials.values())
@@ -158,6 +168,14 @@ def _default(session: Session) -> tuple[str, ...]:
         return ()
     alike = np.isclose(X, first, rtol=0.0, atol=_SAME).all(axis=1)
     return tuple(trial.trial_id for trial, same in zip(trials, alike, strict=True) if same)
+
+
+def _holds_unread(node: Any) -> bool:
+    from jobs_ray.tune.codec import NotRead
+
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    return isinstance(node, NotRead) or (isinstance(node, list | tuple) and any(map(_holds_unread, node)))
 
 
 def _own_reason(trial: Trial) -> str | None:

@@ -131,7 +131,7 @@ def _trials(report: Report, show: Any) -> str:
         "</tr></thead><tbody>",
     ]
     for number, row in enumerate(report.trials, 1):
-        minutes = None if row.started is None or row.ended is None else (row.ended - row.started) / 60.0
+        minutes = None if row.started is None or row.ended is None else report.lived_s(row.started, row.ended) / 60.0
         predicted = row.predicted
         cells: list[tuple[Any, str]] = [
             (number, str(number)),

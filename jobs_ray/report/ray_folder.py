@@ -24,6 +24,9 @@ _RESULT_BYTES = 2**28  # of one trial's result.json
 _DIGITS = 300
 _STATE = "experiment_state-"
 
+REPEAT = "__trial_index__"
+"""What a Repeater adds to each configuration: the number of its repetition."""
+
 
 @dataclass(frozen=True)
 class RayTrial:
@@ -41,25 +44,25 @@ class RayTrial:
 class RayExperiment:
     """The newest `experiment_state-*.json`; empty where there is none that can be read.
 
-    `began`: when the driver that wrote it started, seconds since 1970. `paused_s`: in which no driver lived.
+    `began`: when the driver that wrote it started, seconds since 1970. `pauses`: when no driver lived.
     """
 
     metric: str | None = None
     trials: Mapping[str, RayTrial] = field(default_factory=dict)
     began: float | None = None
-    paused_s: float = 0.0
+    pauses: tuple[tuple[float, float], ...] = ()
 
     @property
     def wall_s(self) -> float | None:
         """Seconds from the first trial's start to the last report, without those in which no driver lived."""
         if self.started is None or self.ended is None:
             return None
-        return max(self.ended - self.started - self.paused_s, 0.0)
+        return lived_s(self.started, self.ended, self.pauses)
 
     @property
     def repeats(self) -> int:
         """Trials of each configuration: more than one behind a Repeater, which numbers them."""
-        numbers = [trial.config.get("__trial_index__") for trial in self.trials.values()]
+        numbers = [trial.config.get(REPEAT) for trial in self.trials.values()]
         return 1 + max((number for number in numbers if isinstance(number, int)), default=0)
 
     @property
@@ -78,14 +81,17 @@ def read(filesystem: pyarrow.fs.FileSystem, folder: str) -> RayExperiment:
     sessions = list(_sessions(filesystem, folder))
     if not sessions:
         return RayExperiment()
-    newest, paused_s = sessions[0], 0.0
+    newest = sessions[0]
+    pauses: list[tuple[float, float]] = []
     first, last = newest.started or math.inf, newest.ended or 0.0
     for later, earlier in itertools.pairwise(sessions):
         began, ended = later.began, earlier.ended
         # what lies outside is no pause: the folder held another experiment before, or nothing was reported since
         if began is not None and ended is not None and first <= ended < began < last:
-            paused_s += began - ended
-    return replace(newest, paused_s=paused_s)
+            began = min(began, pauses[-1][0]) if pauses else began  # a driver in between may have reported nothing
+            if ended < began:
+                pauses.append((ended, began))
+    return replace(newest, pauses=tuple(pauses))
 
 
 def _sessions(filesystem: pyarrow.fs.FileSystem, folder: str) -> Iterator[RayExperiment]:
@@ -197,6 +203,11 @@ def folders_of(filesystem: pyarrow.fs.FileSystem, folder: str, trial_ids: Sequen
             if name is not None and info.type is pyarrow.fs.FileType.Directory:
                 found[name] = info.path
     return found
+
+
+def lived_s(start: float, end: float, pauses: Sequence[tuple[float, float]]) -> float:
+    """Seconds between the two without the pauses, which lie apart from each other."""
+    return max(end - start - sum(max(min(end, b) - max(start, a), 0.0) for a, b in pauses), 0.0)
 
 
 def _trial(static: Mapping[str, Any], running: Mapping[str, Any]) -> RayTrial:

@@ -20,8 +20,10 @@ def plan_table(report: Report) -> Section:
         rows.append(("short run", f"to {unit} = {plan['short_t']:g}: {share:.3g} of a full run"))
     total = report.budget["total"]
     if not report.ours:
-        longest = max((row.last_t for row in report.trials), default=0.0)
-        rows += [("searcher", report.searcher), ("longest trial", f"to {unit} = {longest:g}")]
+        longest = next((row.last_t / row.charged for row in report.trials if row.charged), 0.0)  # what costs are in
+        rows += [("searcher", report.searcher), (report.longest.removeprefix("the "), f"to {unit} = {longest:g}")]
+        if report.repeats > 1:
+            rows.append(("repeats", f"each configuration trained {report.repeats} times, each a trial here"))
         return Section("Experiment", rows=tuple(rows), left=2)
     rows.append(("budget", "no limit" if total is None else f"{total:g} {report.unit_of(total)}"))
     if report.repeats > 1:

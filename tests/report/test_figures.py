@@ -68,7 +68,7 @@ def panels(figure: Any) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("parameter", [Real(0, 1), Categorical([False, True])], ids=["real", "boolean"])
 def test_parts_of_a_sum_are_equally_important(k: int, parameter: Any) -> None:
     space = SearchSpace({f"x{i}": parameter for i in range(k)})
-    found = sensitivity.effects(space, lambda X: np.asarray(100.0 + X.sum(axis=1)))
+    found = sensitivity.effects(space, lambda X: np.asarray(1e5 + X.sum(axis=1)))
     assert [effect.total for effect in found] == pytest.approx([1 / k] * k, abs=0.03)
     assert [effect.alone for effect in found] == pytest.approx([1 / k] * k, abs=0.05)
 
@@ -148,6 +148,16 @@ def test_nothing_hangs_together_with_a_mixture_that_the_best_configuration_lacks
     space = {"data": tune.choice([mix, {"kind": "one"}]), "lr": tune.loguniform(1e-5, 1e-2)}
     report = made(space, lambda c: c["data"]["w"]["a"] if "w" in c["data"] else c["lr"] - 1)
     assert "interaction" not in drawn(report)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1000, 1010), (0.9, 1.0), (1e-3, 1.02e-3), (5e-5, 5.01e-5)])
+def test_a_narrow_logarithmic_axis_reaches_its_ends(low: float, high: float) -> None:
+    """Naive: it ends at the last tick of a text of its own, and hides what lies beyond."""
+    values = (float(low), float(high), (low * high) ** 0.5)
+    axis = figures_space._axis(Column("lr", "lr", values, log=True))
+    assert axis["range"] == [min(axis["values"]), max(axis["values"])]
+    assert len(set(axis["ticktext"])) == len(axis["ticktext"])
+    assert axis["tickvals"][0] == min(axis["values"])
 
 
 def test_a_quantised_parameter_is_in_the_users_numbers_everywhere() -> None:
@@ -244,20 +254,33 @@ def test_of_many_parameters_the_most_important_are_shown_and_it_says_so() -> Non
     shown = panels(found["parameters"].figure)
     assert len(shown) == figures_space.PANELS
     assert "x14" in shown
-    assert "Shown: the 24 most important parameters and weights of 45." in found["parameters"].note
+    assert "Shown: the 24 most important parameters and weights of 45 (every" in found["parameters"].note
     axes = [axis.label for axis in found["parallel"].figure.data[0].dimensions]
     assert len(axes) == figures_space.AXES + 1
     assert "x14" in axes
-    assert "Shown: the 13 most important parameters and weights of 45." in found["parallel"].note
+    assert "Shown: the 13 most important parameters and weights of 45 (every" in found["parallel"].note
 
 
-def test_domains_give_way_to_other_parameters_and_then_those_that_hardly_vary() -> None:
+def test_without_a_model_the_first_parameters_are_shown_and_it_says_so() -> None:
+    """Naive: the 24 most important, where nothing is known of importance."""
+    found = drawn(made({f"p{i}": tune.uniform(0, 1) for i in range(30)}, lambda c: c["p29"], n=5))
+    assert list(panels(found["parameters"].figure)) == [f"p{i}" for i in range(figures_space.PANELS)]
+    assert "Shown: the first 24 parameters of 30." in found["parameters"].note
+    assert "Shown: the first 13 parameters of 30." in found["parallel"].note
+
+
+def test_bars_of_mixtures_are_counted_as_parameters() -> None:
+    found = drawn(made({f"p{i}": tune.uniform(0, 1) for i in range(26)}, lambda c: c["p3"]))
+    assert "Shown: the 24 most important parameters of 26." in found["importance"].note
+
+
+def test_second_weights_give_way_to_other_parameters_and_of_a_mixture_those_that_hardly_vary() -> None:
     still, moving = ((0.5, 0.5), (0.0, 1.0))
     found = [Column("m/a", "m", still, "a"), Column("m/b", "m", moving, "b"), Column("x", "x", moving)]
     effects = [Effect("m", 0.9, 0.9), Effect("x", 0.1, 0.1)]
     assert [column.name for column in most_important(found, effects, 3)] == ["m/a", "m/b", "x"]
     assert [column.name for column in most_important(found, effects, 2)] == ["m/b", "x"]
-    assert [column.name for column in most_important(found, effects, 1)] == ["x"]
+    assert [column.name for column in most_important(found, effects, 1)] == ["m/b"]  # of nine tenths of the variance
 
 
 # ---- colours, and texts from elsewhere

@@ -58,6 +58,37 @@ def test_steps_without_a_finite_value_were_trained_too(tmp_path: Path) -> None:
     assert "4.50 times the longest trial, 5 trials (3 to the end, 2 failed)" in " ".join(text(report).split())
 
 
+def test_a_diverged_trial_that_went_on_does_not_say_how_long_a_full_run_is(tmp_path: Path) -> None:
+    """Naive: all others, stopped at their goal, ended early, and there is no best."""
+    trials = {
+        "diverged": ({"x": 1}, losses(3, 2.9, *[math.nan] * 4)),
+        "good": ({"x": 2}, losses(3, 2, 1)),
+        "fair": ({"x": 3}, losses(4, 3, 2)),
+    }
+    report = collect(made(tmp_path, trials))
+    assert {row.trial_id: row.final for row in report.trials} == {"diverged": None, "good": 1, "fair": 2}
+    assert [row.charged for row in report.trials] == [2, 1, 1]  # its steps were trained, too
+    said = " ".join(text(report).split())
+    assert "longest trial that did not diverge to training_iteration = 3" in said
+    assert "4.00 times the longest trial that did not diverge" in said
+
+
+def test_trials_of_a_repeater(tmp_path: Path) -> None:
+    trials = {
+        name: ({"x": x, "__trial_index__": i}, losses(2, x + i))
+        for name, x, i in (("a", 1, 0), ("b", 1, 1), ("c", 2, 0))
+    }
+    report = collect(made(tmp_path, trials))
+    assert report.repeats == 2
+    assert report.searched == {"x"}
+    assert [row.config for row in report.trials] == [{"x": 1}, {"x": 1}, {"x": 2}]
+    assert report.budget["spent"] == 3
+    said = " ".join(text(report).split())
+    assert "each configuration trained 2 times, each a trial here" in said
+    assert "budget and costs are of one" not in said
+    assert "was repeated" not in said
+
+
 def test_nested_keys(tmp_path: Path) -> None:
     """Naive: progress is looked for at the top level only, and an empty report is made; slips name Ray's own keys."""
     lines = [{"eval": {"loss": 3 - t}, "trainer": {"step": 10 * t}} for t in (1, 2)]

@@ -13,7 +13,7 @@ from core_runs import search
 from ray import tune
 
 from jobs_ray import JoBSSearcher, cli, mixture
-from jobs_ray.report import predictions, watch
+from jobs_ray.report import figures_trials, predictions, ray_folder, watch
 from jobs_ray.report.answer import answer
 from jobs_ray.report.compare import compare
 from jobs_ray.report.experiment import Report
@@ -21,6 +21,7 @@ from jobs_ray.report.gather import collect
 from jobs_ray.report.page import write_html
 from jobs_ray.report.tables import decimals, text
 from jobs_ray.tune.placeholders import OBJECT
+from jobs_ray.tune.results import locate
 
 MAX_T = 8
 
@@ -63,6 +64,25 @@ def test_the_default_is_the_first_point_and_no_other(point: dict[str, Any], tmp_
     assert {row.config["lora"]["alpha"] for row in report.trials if row.trial_id in report.default} == {
         first.config["lora/alpha"]
     }
+
+
+@pytest.mark.parametrize("point", [{"act": len, "x": 0.25}, {"act": abs, "x": 0.25}, {"act": abs}])
+def test_a_default_of_objects(point: dict[str, Any], tmp_path: Path) -> None:
+    """Naive: read from a folder all objects are alike, so the default has the first of them."""
+    searcher = made({"act": tune.choice([len, abs]), "x": tune.uniform(0, 1)}, points_to_evaluate=[point])
+    search(searcher.session.core, curve=falling(lambda c: c["x"]))
+    report = collect(saved(searcher, tmp_path))
+    assert report.default[0] == next(iter(searcher.session.core.trials))
+
+
+def test_an_observation_like_the_default_is_not_taken_for_its_first_trial(tmp_path: Path) -> None:
+    searcher = made({"x": tune.uniform(0, 1), "y": tune.uniform(0, 1)}, points_to_evaluate=[{"x": 0.5}])
+    searcher.add_evaluated_point({"x": 0.5, "y": 0.125}, 1.0, intermediate_values=[2.0, 1.0])
+    search(searcher.session.core, curve=falling(lambda c: c["x"]))
+    report = collect(saved(searcher, tmp_path))
+    first = next(row for row in report.trials if not row.observed)
+    assert report.trials[0].observed
+    assert report.default[0] == first.trial_id
 
 
 def test_a_mixture_of_an_option_is_found_where_the_configuration_holds_it(tmp_path: Path) -> None:
@@ -250,6 +270,10 @@ def test_the_time_when_no_driver_lived_does_not_count(tmp_path: Path) -> None:
     assert collect(tmp_path).wall_s == 100
     state("2026-01-02", 50_000, [(1000, 50_060), (50_010, 50_050)])
     assert collect(tmp_path).wall_s == 160
+    report = collect(tmp_path)
+    assert [report.lived_s(1000, t) for t in (1050, 1100, 30_000, 50_000, 50_060)] == [50, 100, 100, 100, 160]
+    [bars] = figures_trials.timeline(report).data
+    assert bars.x == pytest.approx([160 / 60])  # naive: the night is drawn, too
     standing = watch.look(str(tmp_path)).standing
     assert standing.left_s == pytest.approx(160 / core.budget.spent * (10 - core.budget.spent))
     state("2026-01-03", 60_000, [(1000, 50_060), (60_010, 60_050)], __trial_index__=1)
@@ -257,3 +281,16 @@ def test_the_time_when_no_driver_lived_does_not_count(tmp_path: Path) -> None:
     assert report.wall_s == 210
     assert report.repeats == 2  # behind a Repeater
     assert "each configuration trained 2 times" in text(report)
+
+
+def test_drivers_that_reported_nothing_add_no_pause(tmp_path: Path) -> None:
+    """Naive: the pause up to each of them counts, the same seconds several times."""
+    running = json.dumps({"trial_id": "a", "status": "RUNNING", "config": {}, "relative_logdir": "a"})
+    for day, (began, ended) in enumerate([(990, 1100), (2000, 1100), (3000, 1100), (4000, 4050)], 1):
+        times = json.dumps({"start_time": 1000, "last_result": {"timestamp": ended}})
+        content = {"trial_data": [[running, times]], "runner_data": {}, "stats": {"start_time": began}}
+        (tmp_path / f"experiment_state-2026-01-0{day}.json").write_text(json.dumps(content))
+    filesystem, path = locate(tmp_path)
+    found = ray_folder.read(filesystem, path)
+    assert found.pauses == ((1100, 4000),)
+    assert found.wall_s == 150
