@@ -135,7 +135,6 @@ class Task:
     eval_every: int
     batch_size: int = 8
     seq_len: int = 128
-    pack: bool = True
     accumulation: int = 1
     cache_dir: str = "~/.cache/jobs-ray"
     unit: Literal["tokens", "loss_tokens", "examples"] = "tokens"
@@ -158,6 +157,7 @@ class Task:
     steps_key: str = "max_steps"
     resume_key: str = "resume_from"
     trainer_args: Mapping[str, Any] = field(default_factory=dict)
+    pack: bool = True
 
     def __post_init__(self) -> None:
         from pathlib import Path

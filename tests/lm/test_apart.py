@@ -21,7 +21,9 @@ SMALL: dict[str, Any] = {
 ALIKE = [{"prompt": f"one plus {word}", "completion": " equals six"} for word in ("two", "four", "five", "nine")]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "autocast"), [(torch.float32, None), (torch.bfloat16, None), (torch.float32, "bf16")], ids=str
+)
 @pytest.mark.parametrize(
     ("kind", "extra", "mixes"),
     [
@@ -34,7 +36,9 @@ ALIKE = [{"prompt": f"one plus {word}", "completion": " equals six"} for word in
         ("mamba", {"state_size": 8}, True),
     ],
 )
-def test_those_that_mix_are_known(kind: str, extra: dict[str, Any], mixes: bool, dtype: torch.dtype) -> None:
+def test_those_that_mix_are_known(
+    kind: str, extra: dict[str, Any], mixes: bool, dtype: torch.dtype, autocast: Any
+) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SMALL, **extra), dtype=dtype)
     with torch.no_grad():  # as new weights are, nobody says much
@@ -43,7 +47,7 @@ def test_those_that_mix_are_known(kind: str, extra: dict[str, Any], mixes: bool,
                 weight.mul_(8)
     model.train()
     model.config.use_cache = False
-    assert sees_its_neighbour(model) == mixes
+    assert sees_its_neighbour(model, autocast) == mixes
     assert model.training
 
 
