@@ -88,7 +88,7 @@ def collect(
         quality=predicted.own,
         left_out=predicted.left_out,
         recommendation=found,
-        mixtures=tuple({path_of(name): 0 for name, p in session.space.core.items() if isinstance(p, Mixture)}),
+        mixtures=tuple(dict.fromkeys(path_of(n) for n, p in session.space.core.items() if isinstance(p, Mixture))),
         searched=varied(session.space.core, configs.values()),
         default=_default(session),
         space=core.space,
