@@ -103,11 +103,12 @@ class Policy:
         more_short = now.learn_short < plan.learn_short and not generator.used_up
         if more_short and affords(now.short_cost + now.promotion_cost):
             return generator.new(Phase.LEARN, now.short_t, now.money.left - now.promotion_cost)
-        if now.learn_full >= plan.learn_full or not affords(now.promotion_cost):
+        if now.learn_full >= plan.learn_full:
             return None
         if now.learn_awaited:  # a few of SEARCH's short runs come before: slots that wait cost money, too
             more = now.early < plan.search_short // _EARLY and now.short_allowed
             return generator.new(Phase.LEARN, now.short_t, now.most_short) if more else None
+        # one whose first report came late costs less than usual, perhaps all that is left
         if settings.num_full == "auto" and (best := generator.best_short(now.affords_promotion)):
             return Action(Phase.LEARN, now.max_t, promotes=best.trial_id)
         return generator.new(Phase.LEARN, now.max_t, now.money.left) if affords(now.costs.full) else None

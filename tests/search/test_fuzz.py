@@ -299,7 +299,10 @@ class Driver:
         trials, wanted = self.optimizer.trials.values(), self.options.get("num_confirm", "auto")
         pool = self.optimizer.space.grid
         if pool is not None and {tuple(x) for x in pool.tolist()} <= {t.x for t in trials}:  # none is asked for twice
-            assert full or wanted != "auto" or not any(self.affords(t) for t in promotable(trials))
+            usual = self.optimizer.plan()
+            rest = 1.0 - usual["short_t"] / usual["max_t"] if usual and self.optimizer.settings.resume else 1.0
+            left = [t for t in promotable(trials) if self.affords(t)]
+            assert full or wanted != "auto" or not left or not self.optimizer.budget.affords(rest + TOLERANCE)
             return
         confirmed = [t for t in trials if t.phase == "confirm" and t.completed]
         if limit is not None and wanted != "auto" and len(confirmed) >= wanted:

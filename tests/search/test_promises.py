@@ -174,3 +174,20 @@ def test_something_is_confirmed_however_noisy(budget: float, workers: int) -> No
     found = lockstep(budget, workers).recommendation()
     assert found is not None
     assert found.confirmed
+
+
+def test_a_short_run_whose_first_report_came_late_is_promoted_with_what_is_left() -> None:
+    """It costs less to go on with it than is usual; .96 of the budget was left, and nothing confirmed."""
+    optimizer = JoBSOptimizer(
+        {"x": Real(0, 1)}, mode="min", max_t=1000, budget=1.0, short_t=1.0, resume=True, seed=0, extend=False
+    )
+    while isinstance(optimizer.ask(name := f"t{len(optimizer.trials)}"), Suggestion):
+        t = optimizer.trials[name].start
+        while optimizer.report(name, t := t + 40.0, 1.0 + 1.0 / t) is Decision.CONTINUE and t < 1000:
+            pass
+        optimizer.note_checkpoint(name, t)
+        optimizer.tell(name)
+    found = optimizer.recommendation()
+    assert found is not None
+    assert found.confirmed
+    assert optimizer.budget_spent <= 1.0 + 1e-9
