@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -77,20 +77,19 @@ def at(config: Any, path: str) -> Any:
     """
     if not path:
         return config
-    # mostly the whole name is a key: thousands of trials stay quick
-    if isinstance(config, Mapping) and (found := config.get(path)) is not None:
-        return found
-    children = config.items() if isinstance(config, Mapping) else enumerate(config) if _is_list(config) else ()
+    children: Iterable[tuple[Any, Any]] = ()
+    if isinstance(config, Mapping):
+        if (found := config.get(path)) is not None:  # mostly so: thousands of trials stay quick
+            return found
+        children = config.items()
+    elif isinstance(config, list | tuple):
+        children = enumerate(config)
     for key, child in children:
         name = str(key)
         here = _OPTIONS.match(path, len(name)) if path.startswith(name) else None
         if here and (found := at(child, path[here.end() :])) is not None:
             return found
     return None
-
-
-def _is_list(node: Any) -> bool:
-    return isinstance(node, list | tuple)
 
 
 def style(figure: Any, x: str | None = None, y: str | None = None, height: int = 430) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 
 from jobs_ray.report.experiment import Report, Row
 from jobs_ray.space import Array, Integer, Mixture, Real, SearchSpace
-from jobs_ray.space.sampling import dirichlet, sobol
+from jobs_ray.space.sampling import sobol
 
 FEWEST = 8
 """Configurations with a known or predicted value from which a model of them says anything."""
@@ -139,12 +139,8 @@ def _independent(space: SearchSpace) -> tuple[Array, Array]:
     not snapped: what is inactive must keep a value of its own, for where another parameter's exchange activates it.
     """
     rng = np.random.default_rng(0)
-    A, B = np.split(sobol(_SAMPLES, 2 * space.dim, rng), 2, axis=1)
-    for block in space.blocks:
-        if isinstance(block.parameter, Mixture):
-            for half in (A, B):
-                half[:, block.columns] = dirichlet(block.parameter, half[:, block.columns], rng, sparsity=1.0)
-    return A, B
+    U = sobol(_SAMPLES, 2 * space.dim, rng)
+    return space.distributed(U[:, : space.dim], rng), space.distributed(U[:, space.dim :], rng)
 
 
 def strongest_interaction(report: Report, surface: Surface) -> Interaction | None:

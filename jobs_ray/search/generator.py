@@ -79,7 +79,13 @@ class CandidateGenerator:
     @cached_property
     def used_up(self) -> bool:
         """Whether every candidate, and every point given, has been asked for."""
-        return self.candidates is not None and not any(len(self._not_asked(X)) for X in (self.points, self.candidates))
+        return self.candidates is not None and not len(self._free) and not len(self._not_asked(self.points))
+
+    @cached_property
+    def _free(self) -> Array:
+        """The candidates that nobody has asked for."""
+        assert self.candidates is not None
+        return self._not_asked(self.candidates)
 
     @cached_property
     def _asked(self) -> frozenset[tuple[float, ...]]:
@@ -100,7 +106,7 @@ class CandidateGenerator:
         within = partial(self._within, steps=steps, most=most)
         given = self._not_asked(self.points)
         x = next(iter(given[within(given)]), None) if len(given) else None
-        if x is None and (self.candidates is None or len(self._free_candidates())):
+        if x is None and (self.candidates is None or len(self._free)):
             filling = phase is Phase.LEARN or self.quick or not any(t.curve.value for t in self.trials)
             x = self._space_filling(within) if filling else self._by_improvement(within)
         return None if x is None else Action(phase, steps, x=tuple(x.tolist()))
@@ -153,8 +159,8 @@ class CandidateGenerator:
         """The first one that is within the price. A grid is filled as a space is, evenly, and not as a pool."""
         grid = self.candidates is not None and self.candidates is self.space.grid
         if self.candidates is not None and not grid:
-            free = self._free_candidates()
-            points = free[self._rng().permutation(len(free))] if self.costs else free[[self._rng().integers(len(free))]]
+            free, rng = self._free, self._rng()
+            points = free[rng.permutation(len(free))] if self.costs else free[[rng.integers(len(free))]]
         elif self.asked < _SEQUENCE:  # one sequence for all asks, so that together they fill the space
             rng = np.random.default_rng([self.seed, 0])
             sparsity = 1.0 if self.asked % 2 == 0 else LEARN_SPARSITY
@@ -162,7 +168,7 @@ class CandidateGenerator:
         else:
             points = self.space.without_traces(self.space.sample(_SEQUENCE if self.costs else 1, self._rng()))
         new = self._not_asked(points)  # a finite space repeats itself
-        points = new if len(new) else self._free_candidates() if grid else points
+        points = new if len(new) else self._free if grid else points
         return next(iter(points[within(points)]), None)
 
     def _by_improvement(self, within: Within) -> Array | None:
@@ -175,11 +181,10 @@ class CandidateGenerator:
         try:
             score = self._for_its_cost(acquisition(models, self.hooks), within)
             if self.candidates is not None:
-                free = self._free_candidates()
-                found = score(free)
-                x = np.asarray(free[int(np.argmax(found))])
+                found = score(self._free)
+                x = np.asarray(self._free[int(np.argmax(found))])
                 if ahead is not None:
-                    ahead.note(free, found)
+                    ahead.note(self._free, found)
             else:
                 X = np.array([t.x for t in self.table.values()])
                 good = nlargest(_GOOD, self.trials, key=lambda t: models.values.get(t.trial_id, (-math.inf,))[0])
@@ -211,10 +216,6 @@ class CandidateGenerator:
             return np.where(within(X), values, values - _TOO_DEAR)
 
         return per_cost
-
-    def _free_candidates(self) -> Array:
-        assert self.candidates is not None
-        return self._not_asked(self.candidates)
 
     def _not_asked(self, points: Array) -> Array:
         return points[[tuple(point.tolist()) not in self._asked for point in points]]

@@ -160,11 +160,15 @@ class SearchSpace:
 
         `sparsity` multiplies the concentration of the Dirichlet: below 1, more weight on fewer domains.
         """
-        U = sobol(n, self.dim, rng)
+        return self.snap(self.distributed(sobol(n, self.dim, rng), rng, sparsity=sparsity))
+
+    def distributed(self, U: Array, rng: np.random.Generator, *, sparsity: float = 1.0) -> Array:
+        """Uniform numbers `n x d`, each mixture's made weights of its Dirichlet; not snapped."""
+        X = U.copy()
         for block in self.blocks:
             if isinstance(block.parameter, Mixture):
-                U[:, block.columns] = dirichlet(block.parameter, U[:, block.columns], rng, sparsity)
-        return self.snap(U)
+                X[:, block.columns] = dirichlet(block.parameter, U[:, block.columns], rng, sparsity)
+        return X
 
     @cached_property
     def grid(self) -> Array | None:

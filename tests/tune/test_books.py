@@ -196,9 +196,7 @@ def test_the_last_value_of_a_full_run_that_was_ended_for_its_silence_is_no_final
     searcher.session.core.amend("a", grant=12.0)
     for t in range(1, 10):
         now[0] += 20.0
-        searcher.record(
-            "a", {"training_iteration": t, "loss": 1.0 / t, "node_ip": "n", "pid": 1, "iterations_since_restore": t}
-        )
+        searcher.record("a", of(1, t))
     trial = Trial("Class", config=config, stub=True)
     trial.trial_id = "a"
     now[0] += 61.0  # not yet five times what is usual
