@@ -21,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from jobs_ray.lm.model import adapted
 from jobs_ray.lm.task import Task
 
 _CONTEXT = 1.0e9  # a guess at CUDA's context, libraries and fragments
@@ -53,7 +54,7 @@ def memory_per_gpu(task: Task, model: Any, *, lora: Any = None, workers: int = 1
     rows = task.batch_size / (workers * task.accumulation)
     tokens = rows * task.seq_len
     parts = workers if sharded else 1
-    trained = parameters if lora is None else _adapters(model, lora, layers)
+    trained = parameters if lora is None else _adapters(model, lora)
     weights = parameters * (6 if lora is None else 2)
     layer = 34 * tokens * hidden
     return Memory(
@@ -65,7 +66,8 @@ def memory_per_gpu(task: Task, model: Any, *, lora: Any = None, workers: int = 1
 
 
 def operations(task: Task, model: Any, *, frozen: bool) -> float:
-    """Floating-point operations of one full run, its evaluations included (accuracy and harness not)."""
+    """Floating-point operations of one full run, its evaluations included (but for targets that are read whole, whose
+    sizes are not known yet, accuracy and harness)."""
     parameters = sum(p.numel() for p in model.parameters())
     each = (4 if frozen else 6) + 2 * task.activation_checkpointing
     trained = task.max_steps * task.batch_size * task.seq_len
@@ -74,13 +76,10 @@ def operations(task: Task, model: Any, *, frozen: bool) -> float:
     return float(parameters) * (each * trained + 2 * evaluated)
 
 
-def _adapters(model: Any, lora: Any, layers: int) -> int:
-    """Numbers in the adapters: r (inputs + outputs) of each module that is on."""
-    on = {name for name, value in lora.items() if value is True} | set(lora.get("modules") or ())
-    share = int(lora.get("num_layers", layers)) / layers
-    sizes: list[int] = [
-        sum(module.weight.shape)
-        for name, module in model.named_modules()
-        if name.split(".")[-1] in on and getattr(module, "weight", None) is not None
-    ]
-    return round(int(lora["r"]) * sum(sizes) * share)
+def _adapters(model: Any, lora: Any) -> int:
+    """Numbers in the adapters and in `modules_to_save`, counted as peft makes them, on a copy of the model's shapes."""
+    import torch
+
+    with torch.device("meta"):
+        shapes = type(model)(model.config)
+    return sum(p.numel() for p in adapted(shapes, lora).parameters() if p.requires_grad)

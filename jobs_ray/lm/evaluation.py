@@ -1,8 +1,8 @@
 """Which rows an evaluation reads, and the summed loss on them in the memory of a few rows' logits.
 
 Notation: B rows of S tokens a pass, V words. Logits are B x S x V: 16 rows of 1,024 tokens over 128k words are 8.4 GB
-in float32. So a pass has only as many rows as keep its logits, as the model made them, within `LOGITS_BYTES`, and
-they are turned into float32 `LOSS_TOKENS` at a time, only where there is a loss.
+in float32. So a pass has only as many rows as keep its logits within `LOGITS_BYTES`, and those with a loss are picked
+`LOSS_TOKENS` at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jobs_ray.lm.tokens import IGNORE
 
 LOGITS_BYTES = 1 << 29
 LOSS_TOKENS = 1024
+_BYTES_A_LOGIT = 6  # in bfloat16, as autocast has them made, and in float32, as accelerate hands them on
 
 
 def sample(count: int, limit: int | None, seed: int) -> list[int]:
@@ -31,15 +32,14 @@ def sample(count: int, limit: int | None, seed: int) -> list[int]:
     return sorted(np.random.default_rng([seed, count]).choice(count, limit, replace=False).tolist())
 
 
-def rows_a_pass(wanted: int, seq_len: int, vocabulary: int, bytes_a_logit: int) -> int:
+def rows_a_pass(wanted: int, seq_len: int, vocabulary: int) -> int:
     """Rows of which the logits stay within `LOGITS_BYTES`: at most `wanted`, at least one."""
-    return max(1, min(wanted, LOGITS_BYTES // (seq_len * vocabulary * bytes_a_logit)))
+    return max(1, min(wanted, LOGITS_BYTES // (seq_len * vocabulary * _BYTES_A_LOGIT)))
 
 
 def pass_size(model: Any, wanted: int, seq_len: int) -> int:
     """`rows_a_pass` of a model. The same on every rank."""
-    weights = next(model.parameters())
-    return rows_a_pass(wanted, seq_len, int(model.config.get_text_config().vocab_size), weights.element_size())
+    return rows_a_pass(wanted, seq_len, int(model.config.get_text_config().vocab_size))
 
 
 def loss_sums(

@@ -16,10 +16,10 @@ _OPEN_BINS = 32
 
 
 class TextRows:
-    """Documents joined and cut into full rows; what is left at the end is dropped."""
+    """Documents joined and cut into full rows; what is left at the end is dropped. Less than a row is padded to one."""
 
-    def __init__(self, encoded: Iterable[dict[str, Any]], seq_len: int) -> None:
-        self._encoded, self._seq_len = encoded, seq_len
+    def __init__(self, encoded: Iterable[dict[str, Any]], tokenizer: Any, seq_len: int) -> None:
+        self._encoded, self._seq_len, self._pad = encoded, seq_len, _pad_id(tokenizer)
         self.examples = self.truncated = self.dropped = 0
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, IntArray]]]:
@@ -43,9 +43,12 @@ class TextRows:
                 yield size, {"input_ids": joined[at : at + size]}
             waiting = [joined[count // size * size :].copy()]
             count = len(waiting[0])
-        if count and not full:
-            # Padding would be learned as text, so the short domain is repeated to fill its one row.
-            yield size, {"input_ids": np.resize(np.concatenate(waiting), size)}
+        if count > 1 and not full:
+            ids = np.full(size, self._pad, dtype=np.int32)
+            ids[:count] = np.concatenate(waiting)
+            labels = ids.copy()
+            labels[:1] = labels[count:] = IGNORE
+            yield count, {"input_ids": ids, "labels": labels}
 
 
 class ExampleRows:

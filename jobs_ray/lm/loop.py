@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs_ray.lm.apart import refuse_to_mix
 from jobs_ray.lm.errors import TaskError, TrainingError, out_of_memory
+from jobs_ray.lm.model import refuse_long_rows
 from jobs_ray.lm.resume import check_resume, local_folder
 from jobs_ray.lm.session import Session, pinned_threads
 from jobs_ray.lm.task import Task
@@ -74,7 +75,7 @@ def train(
     with pinned_threads(task.threads):
         trainer = build(config, session, report, scratch, save=save, best=best)
         try:
-            _go(trainer, config, task, restored)
+            _go(trainer, config, restored)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if isinstance(error, TrainingError) or not out_of_memory(error):
                 raise
@@ -87,13 +88,13 @@ def train(
             _let_go(trainer)
 
 
-def _go(trainer: Any, config: Mapping[str, Any], task: Task, restored: Path | None) -> None:
-    resume = restored or config.get(task.resume_key)
+def _go(trainer: Any, config: Mapping[str, Any], restored: Path | None) -> None:
+    resume = restored or config.get(trainer.lm_task.resume_key)
     if not resume:
         trainer.train()
         return
     with local_folder(resume) as folder:
-        check_resume(folder, config, task)
+        check_resume(folder, config, trainer.session)
         trainer.train(resume_from_checkpoint=str(folder))
 
 
@@ -141,6 +142,7 @@ def build(
     args = arguments(config, task, scratch, session.run_name)
     start = time.perf_counter()
     model = session.models.build(config, seed)
+    refuse_long_rows(model, task.seq_len)
     # With a cache, transformers takes the packed examples of a row for one and lets them see each other.
     model.config.use_cache = False
     built = time.perf_counter()

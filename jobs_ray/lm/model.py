@@ -86,12 +86,43 @@ def _quiet_peft() -> Iterator[None]:
         yield
 
 
+def refuse_long_rows(model: Any, seq_len: int) -> None:
+    """Raises TaskError where rows are longer than the positions that the model has learned (gpt2: 1,024), which would
+    be an IndexError on a CPU and a failed assertion on a GPU, after which its process is lost."""
+    import torch
+
+    for name, module in model.named_modules():
+        table = isinstance(module, torch.nn.Embedding) and re.fullmatch(r"(.*\.)?(wpe|\w*position\w*)", name)
+        if table and not re.fullmatch(OTHER_SENSES, name):
+            known = min(module.num_embeddings, model.config.get_text_config().max_position_embeddings)  # OPT has 2 more
+            if seq_len > known:
+                raise TaskError(
+                    f"seq_len={seq_len} is beyond the {known} positions that {name!r} has learned; lower it"
+                )
+
+
 def bf16_available() -> bool:
     """Whether this process's device computes in bfloat16 at full speed (CPUs: no, even where they can; V100 and T4 only
     emulate it)."""
     import torch
 
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def adapted(base: Any, lora: Mapping[str, Any]) -> Any:
+    """The base, in place, with the adapters of a trial's `config["lora"]`."""
+    from peft import get_peft_model
+
+    with _quiet_peft():
+        names = lora_modules(base)
+        made = lora_config(
+            lora,
+            base.config.get_text_config().num_hidden_layers,
+            "q_proj" if "q_proj" in names else next(iter(names), "q_proj"),
+            transposed=any(type(module).__name__ == "Conv1D" for module in base.modules()),
+            composed=any(re.fullmatch(OTHER_SENSES, name) for name, _ in base.named_modules()),
+        )
+        return get_peft_model(base, made)
 
 
 class ModelSource:
@@ -105,7 +136,7 @@ class ModelSource:
     def build(self, config: Mapping[str, Any], seed: int) -> Any:
         """A model as the trial's config says; new weights (fresh model, adapters) depend on `seed` alone."""
         import torch
-        from peft import get_peft_model, prepare_model_for_kbit_training
+        from peft import prepare_model_for_kbit_training
 
         lora = config.get("lora")
         if config.get("model") and self.spec.config is None:
@@ -126,16 +157,7 @@ class ModelSource:
             if "quantization_config" in self.spec.kwargs:
                 # norms and head to float32, as QLoRA does; checkpointing is TrainingArguments' to switch on
                 base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
-        with _quiet_peft():
-            names = lora_modules(base)
-            made = lora_config(
-                lora,
-                base.config.get_text_config().num_hidden_layers,
-                "q_proj" if "q_proj" in names else next(iter(names), "q_proj"),
-                transposed=any(type(module).__name__ == "Conv1D" for module in base.modules()),
-                composed=any(re.fullmatch(OTHER_SENSES, name) for name, _ in base.named_modules()),
-            )
-            self._adapted = get_peft_model(base, made)
+        self._adapted = adapted(base, lora)
         return self._adapted
 
     def _load(self, config: Mapping[str, Any], *, frozen: bool) -> Any:

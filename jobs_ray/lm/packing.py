@@ -2,7 +2,8 @@
 
 Rows have `seq_len` tokens. Two layouts:
 
-- text: documents are joined with end-of-text tokens and cut into full rows; column `input_ids`.
+- text: documents are joined with end-of-text tokens and cut into full rows; column `input_ids` (and `labels`, where all
+  of them are less than one row and padded to it).
 - examples (chat, prompt/completion, questions): whole examples side by side in a row, the rest of it padding;
   columns `input_ids`, `labels` (-100: no loss) and `position_ids`, which restart at every example, so that
   transformers keeps the examples of a row from attending to each other.
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from jobs_ray.lm.task import Task
 
-_VERSION = 5  # part of every key: raise it when the rows of the same content would change
+_VERSION = 6  # part of every key: raise it when the rows of the same content would change
 logger = logging.getLogger(__name__)
 
 
@@ -133,7 +134,9 @@ def _write(
         (temporary / "tokens").mkdir()
         encoded = tokens.examples(tokens.encode(rows, domain, kind, tokenizer, temporary / "tokens", processes))
         packed = (
-            TextRows(encoded, seq_len) if layout == "text" else ExampleRows(encoded, tokenizer, seq_len, alone=alone)
+            TextRows(encoded, tokenizer, seq_len)
+            if layout == "text"
+            else ExampleRows(encoded, tokenizer, seq_len, alone=alone)
         )
         lengths, learned = _write_arrow(packed, temporary / "rows.arrow", seq_len)
         if not lengths:

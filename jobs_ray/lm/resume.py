@@ -11,11 +11,14 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs_ray.lm.errors import TaskError
-from jobs_ray.lm.task import Task
 
+if TYPE_CHECKING:
+    from jobs_ray.lm.session import Session
+
+_SHARED = ("batch_size", "seq_len", "unit", "lr", "weight_decay", "warmup", "schedule")
 RUN_FILE = "jobs_ray_run.json"  # in a checkpoint: the config and step it belongs to
 
 
@@ -62,7 +65,17 @@ def loss_of(checkpoint: Path) -> float:
     return float(json.loads((checkpoint / RUN_FILE).read_text()).get("metrics", {}).get("eval_loss", math.inf))
 
 
-def check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task) -> None:
+def shared_with(session: Session, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that goes on shares with its beginning besides its configuration and steps: what the order of the data
+    and the learning rate follow from. Numbers of rows stand for the data, since they are the same on every machine.
+    (Workers and accumulation may change.)"""
+    kept = {name: getattr(session.task, name) for name in _SHARED}
+    return {**kept, "seed": session.task.seed_of(config), "rows": {n: len(rows) for n, rows in session.train.items()}}
+
+
+def check_resume(checkpoint: Path, config: Mapping[str, Any], session: Session) -> None:
+    """Raises TaskError when the run of this config cannot go on from the checkpoint."""
+    task = session.task
     if not (checkpoint / RUN_FILE).exists():
         raise TaskError(f"config[{task.resume_key!r}]={checkpoint} is not a checkpoint of this trainable")
     saved = json.loads((checkpoint / RUN_FILE).read_text())
@@ -80,6 +93,12 @@ def check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task) -> Non
         raise TaskError(
             f"the checkpoint's full run has {saved['max_steps']} steps, the task's {task.max_steps}: "
             "another learning-rate schedule"
+        )
+    now = shared_with(session, config)
+    if other := {name: was for name, was in saved.get("task", now).items() if was != now.get(name)}:
+        raise TaskError(
+            f"the checkpoint {checkpoint} was trained with {other}, and the task now says "
+            f"{ {name: now.get(name) for name in other} }; give it the old values back, or train from the beginning"
         )
     if saved["step"] >= task.granted_steps(config):
         raise TaskError(

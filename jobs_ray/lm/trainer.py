@@ -22,7 +22,7 @@ from jobs_ray.lm import evaluation, harness, metrics
 from jobs_ray.lm.errors import TrainingError, finite, out_of_memory
 from jobs_ray.lm.mixing import MixedRows
 from jobs_ray.lm.packed import PackedRows
-from jobs_ray.lm.resume import RUN_FILE
+from jobs_ray.lm.resume import RUN_FILE, shared_with
 from jobs_ray.lm.session import Session
 
 Report = Callable[[dict[str, Any], Path | None], None]
@@ -84,6 +84,8 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
         """
         was_training = self.model.training
         self.model_wrapped.eval()
+        if hasattr(self.optimizer, "eval"):
+            self.optimizer.eval()  # a schedule-free one: its average is evaluated and saved; a step switches back
         try:
             with torch.no_grad():
                 found = self._evaluated()
@@ -215,6 +217,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
                 "config": self._task.comparable(self._trainer.config),
                 "step": state.global_step,
                 "max_steps": self._task.max_steps,
+                "task": shared_with(self._trainer.session, self._trainer.config),
                 "resumable": not args.save_only_model,
                 "metrics": {k: v for k, v in self._waiting.items() if isinstance(v, float | int)},
             }

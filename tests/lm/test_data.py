@@ -80,6 +80,17 @@ def test_text_rows_are_the_documents_joined(tokenizer: Any, tmp_path: Path) -> N
     assert len(Dataset.from_file(str(rows.folder / "rows.arrow"))) == len(rows)
 
 
+def test_less_text_than_a_row_is_padded_and_the_padding_not_learned(tokenizer: Any, tmp_path: Path) -> None:
+    """Repeated to fill the row, as it once was, a short target was mostly told what comes next."""
+    ids = [*tokenizer("the cat sees")["input_ids"], tokenizer.eos_token_id]
+    [row] = rows = pack(Domain([{"text": "the cat sees"}]), tokenizer, 64, tmp_path)
+    assert row["input_ids"][: len(ids)].tolist() == ids
+    assert row["labels"].tolist() == [IGNORE, *ids[1:], *[IGNORE] * (64 - len(ids))]
+    assert (rows.info.tokens, rows.info.loss_tokens) == (len(ids), len(ids) - 1)
+    assert rows.lengths.tolist() == [len(ids)]
+    assert rows.learned.tolist() == [len(ids) - 1]
+
+
 def test_loss_only_on_the_completion(tokenizer: Any, tmp_path: Path) -> None:
     data = [
         {"prompt": "one plus two equals", "completion": " three"},

@@ -136,6 +136,16 @@ def test_memory_is_counted_from_shapes(make_task: Callable[..., Task], base_dir:
     few = memory_per_gpu(task, whole, lora=lora)
     trained = sum(p.numel() for p in session.models.build({"lora": lora}, 0).parameters() if p.requires_grad)
     assert (few.weights, few.training) == (2 * parameters, 16 * trained)
+    others: list[dict[str, Any]] = [
+        {"r": 4, "modules": "all-linear"},
+        {"r": 4, "modules": r".*\.mlp\.up_proj"},
+        {"r": 4, "q_proj": False, "v_proj": False},
+        {"r": 2, "modules": ["v_proj"], "modules_to_save": ["input_layernorm"], "dora": True, "end": "first", "num_layers": 1},
+    ]
+    for other in others:
+        model = session.models.build({"lora": other}, 0)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        assert memory_per_gpu(task, whole, lora=other).training == 16 * trained > 0, other
     halves = memory_per_gpu(task, whole, workers=2, sharded=True)
     assert halves.training == full.training / 2
     assert halves.activations == full.activations / 2

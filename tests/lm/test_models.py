@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs_ray.lm import Model, Session, Task, TaskError, load, loop, param_space, run
+from jobs_ray.lm import Domain, Model, Session, Task, TaskError, load, loop, param_space, run
 from jobs_ray.lm.actor import actor_trainable
 from jobs_ray.lm.lora import PAPERS_MODULES
 from jobs_ray.lm.model import bf16_available
@@ -159,3 +159,28 @@ def test_trials_get_the_clusters_gpu_though_the_driver_has_none(no_ray: None, ma
         assert told.default_resource_request({}).required_resources == {"CPU": 2.0}
     finally:
         ray.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "llama"])
+def test_rows_longer_than_what_a_model_learned_are_refused(
+    make_task: Callable[..., Task], tokenizer_dir: Path, kind: str
+) -> None:
+    """On a GPU a position beyond the table is a failed assertion that the process does not survive."""
+    small = {
+        "gpt2": SMALL["gpt2"],
+        "opt": {
+            "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 64,
+            "word_embed_proj_dim": 32, "max_position_embeddings": 64, "pad_token_id": 1,
+        },
+        "llama": {"hidden_size": 32, "head_dim": 16, **TINY},
+    }[kind]  # fmt: skip
+    model = Model(config={**small, "model_type": kind}, tokenizer=str(tokenizer_dir))
+    text = {"animals": Domain([{"text": "the cat sees the dog. " * 60}])}
+    how: dict[str, Any] = {"domains": text, "target": text, "model": model, "max_steps": 1, "eval_every": 1}
+    assert len(run(make_task(**how, seq_len=64, batch_size=1))) == 1
+    task = make_task(**how, seq_len=65, batch_size=1)
+    if kind == "llama":
+        assert len(run(task)) == 1
+        return
+    with pytest.raises(TaskError, match=r"seq_len=65 is beyond the 64 positions that '.*(wpe|embed_positions)'"):
+        run(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ def test_a_run_resumes_only_its_own(make_task: Callable[..., Task], tmp_path: Pa
         run(task, {"lr": 1e-3, "resume_from": str(tmp_path / "c"), "max_steps": 3}, session=session)
     with pytest.raises(TaskError, match="not a checkpoint"):
         run(task, {"lr": 1e-3, "resume_from": str(tmp_path)}, session=session)
+    fewer = {**task.domains, "animals": replace(task.domains["animals"], held_out=0.5)}
+    for other, said in (
+        ({"batch_size": 2}, r"trained with \{'batch_size': 4\}, and the task now says \{'batch_size': 2\}"),
+        ({"seed": 7}, "'seed': 0"),
+        ({"schedule": "linear"}, "'schedule': 'cosine'"),
+        ({"domains": fewer}, "'rows'"),
+    ):
+        with pytest.raises(TaskError, match=said):
+            run(replace(task, **other), {"lr": 1e-3, "resume_from": str(tmp_path / "c")})
 
 
 def test_granted_steps_round_up_to_a_report(make_task: Callable[..., Task]) -> None:
