@@ -20,7 +20,7 @@ from ray import tune
 
 from jobs_ray.cluster import has_gpus
 from jobs_ray.lm.errors import TrainingError
-from jobs_ray.lm.process import give_back_memory, own_process
+from jobs_ray.lm.process import give_back_memory, leave_others_gpus, own_process
 from jobs_ray.lm.session import Session
 from jobs_ray.lm.task import Task
 
@@ -93,6 +93,7 @@ class ActorTrainable(tune.Trainable):  # type: ignore[misc]
         return tune.PlacementGroupFactory([{**cls.resources, **gpu}])
 
     def setup(self, config: dict[str, Any]) -> None:
+        leave_others_gpus()
         own_process()
         self._scratch = Path(tempfile.mkdtemp(prefix="jobs-ray-"))
         self._session = Session(self.task)

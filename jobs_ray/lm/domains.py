@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobs_ray.lm import formatting, sources, streams
+from jobs_ray.lm import formatting, sources, streams, travel
 from jobs_ray.lm.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Domain:
     held_out, part: with `held_out=0.1`, every tenth example belongs to the part "held_out", the others to
         "train". `Domain.validation()` gives the held-out part; what is trained on is then the rest.
     max_examples: use only the first so many examples (after the split into parts).
+    known: key of the content of a name on the hub, or of a loaded `Dataset`; `lm.trainable` fills it in, so that no
+        trial asks the hub, or needs the files behind a `Dataset`, for rows that are packed.
     """
 
     source: Any
@@ -61,6 +63,7 @@ class Domain:
     held_out: float = 0.0
     part: Part = "all"
     max_examples: int | None = None
+    known: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.held_out <= 0.5:
@@ -88,21 +91,31 @@ class Domain:
 
 def load(domain: Domain, cache: Path) -> Dataset:
     """The rows of the domain's part, in source order. Raises DataError naming the source."""
-    domain = settled(domain, cache)
-    rows = _from_stream(domain, cache) if domain.streaming else sources.in_memory(domain.source, domain.split)
+    from datasets import load_from_disk
+
+    domain = travel.settled(domain, cache)
+    if domain.known and (kept := travel.kept_rows(domain, cache)).exists():
+        rows = load_from_disk(str(kept))
+    elif isinstance(domain.source, travel.Left):
+        raise DataError(
+            f"{domain.source} stayed with the process that loaded it, and what was packed of it is not in {cache}; "
+            "let all nodes share Task.cache_dir, or `save_to_disk` it where they see it and name that folder"
+        )
+    elif domain.streaming:
+        rows = _from_stream(domain, cache)
+    else:
+        rows = sources.in_memory(domain.source, domain.split)
     if rows is None:
         found = sources.find(domain.source)
         try:
             if found is not None:
                 rows = sources.read(found, domain.source, domain.split, domain.sample_by, cache)
             else:
-                rows = _from_hub(domain)
+                rows = travel.from_hub(domain)
         except DataError:
             raise
         except Exception as error:
-            raise DataError(
-                f"cannot read {sources.shown(domain.source)} (split {domain.split!r}): {type(error).__name__}: {error}"
-            ) from error
+            raise sources.unreadable(domain.source, domain.split, error) from error
     rows = _part(rows, domain)
     if callable(domain.format):
         function = domain.format
@@ -111,7 +124,7 @@ def load(domain: Domain, cache: Path) -> Dataset:
         texts = [
             n for n in first if isinstance(first[n][0], str) and getattr(types.get(n), "dtype", "string") != "string"
         ]
-        name = f"{fingerprint(domain, rows)}-{_FORMATTED}" + ("-texts" if texts else "")
+        name = f"{fingerprint(domain)}-{_FORMATTED}" + ("-texts" if texts else "")
         file = cache.expanduser() / "formatted" / f"{name}.arrow"
         file.parent.mkdir(parents=True, exist_ok=True)
         with sources.quiet():
@@ -126,21 +139,6 @@ def load(domain: Domain, cache: Path) -> Dataset:
     return rows
 
 
-def settled(domain: Domain, cache: Path) -> Domain:
-    """The domain with its local files named by absolute paths; or of its rows as they were read, where its source is
-    a stream without a name.
-
-    Such a stream is read in the user's process, once, and does not travel to the workers: reading it changes it.
-    """
-    if domain.streaming is None:
-        return replace(domain, source=sources.absolute(domain.source))
-    if isinstance(domain.source, str):
-        return domain
-    stream = streams.opened(domain.source, domain.subset, domain.split, domain.revision)
-    folder = streams.kept_by_content(stream, domain.streaming, cache.expanduser() / "streams")
-    return replace(domain, source=str(folder), streaming=None)
-
-
 def kind_of(domain: Domain, rows: Dataset) -> str:
     """The format of loaded rows: a name of `formatting.FORMATS`. Raises DataError when none fits."""
     if isinstance(domain.format, str) and domain.format != "auto":
@@ -148,11 +146,8 @@ def kind_of(domain: Domain, rows: Dataset) -> str:
     return formatting.detect(rows[0], column=domain.column, prompt=domain.prompt, completion=domain.completion)
 
 
-def fingerprint(domain: Domain, rows: Dataset | None = None) -> str:
-    """Key of the domain's content and of how it is read; independent of where local files lie.
-
-    rows: the loaded dataset, when there is one already (a hub name is only known by what it resolved to).
-    """
+def fingerprint(domain: Domain) -> str:
+    """Key of the domain's content and of how it is read; independent of where local files lie."""
     how = {
         name: getattr(domain, name)
         for name in (
@@ -165,26 +160,17 @@ def fingerprint(domain: Domain, rows: Dataset | None = None) -> str:
     if callable(domain.format):
         how["format"] = formatting.function_key(domain.format)
     source = domain.source
-    if domain.streaming:
+    if known := domain.known or travel.content_of(domain):
+        how["content"] = known
+    elif domain.streaming:
         how["content"] = _stream_key(domain)
     elif sources.is_rows(source):
         how["content"] = hashlib.sha256(json.dumps(list(source), sort_keys=True, default=str).encode()).hexdigest()
-    elif (data := sources.in_memory(source, domain.split)) is not None:
-        how["content"] = data._fingerprint
-    elif found := sources.find(source):
-        how["content"] = sources.content_key(found)
     else:
-        how["content"] = [str(source), rows._fingerprint if rows is not None else None]
+        found = sources.find(source)
+        assert found is not None  # else its content would be known
+        how["content"] = sources.content_key(found)
     return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def is_hub_name(domain: Domain) -> bool:
-    """Whether the content is only known after asking `datasets`."""
-    if domain.streaming or sources.is_rows(domain.source):
-        return False
-    if sources.in_memory(domain.source, domain.split) is not None:
-        return False
-    return sources.find(domain.source) is None
 
 
 def _from_stream(domain: Domain, cache: Path) -> Dataset:
@@ -199,13 +185,6 @@ def _from_stream(domain: Domain, cache: Path) -> Dataset:
 def _stream_key(domain: Domain) -> str:
     said = json.dumps([domain.source, domain.subset, domain.split, domain.revision, domain.streaming])
     return hashlib.sha256(said.encode()).hexdigest()[:24]
-
-
-def _from_hub(domain: Domain) -> Dataset:
-    from datasets import load_dataset
-
-    with sources.quiet():
-        return load_dataset(str(domain.source), domain.subset, split=domain.split, revision=domain.revision)
 
 
 def _part(rows: Dataset, domain: Domain) -> Dataset:

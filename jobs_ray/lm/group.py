@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs_ray.cluster import state_api_error
 from jobs_ray.lm.errors import TaskError, TrainingError
-from jobs_ray.lm.process import own_process
+from jobs_ray.lm.process import NO_GPU, own_process
 from jobs_ray.lm.session import Session
 from jobs_ray.lm.task import Task
 
@@ -52,6 +52,8 @@ def run_group(task: Task, scaling_config: Any, config: dict[str, Any], failure_c
     _name_this_ray()
     storage = get_session().storage
     name = f"train-{tune.get_context().get_trial_id()}"
+    # as for an actor (`leave_others_gpus`), but before Ray Train asks torch for the workers' devices
+    hidden = {} if scaling_config._resources_per_worker_not_none.get("GPU") else {"env_vars": NO_GPU}
     trainer = TorchTrainer(
         worker,
         train_loop_config={"task": task, "config": config, "name": name},
@@ -63,6 +65,7 @@ def run_group(task: Task, scaling_config: Any, config: dict[str, Any], failure_c
             checkpoint_config=train.CheckpointConfig(num_to_keep=1),
             failure_config=failure_config or train.FailureConfig(max_failures=0),
             callbacks=[TuneReportCallback()],
+            worker_runtime_env=hidden,
         ),
     )
     try:
@@ -83,7 +86,7 @@ def worker(arguments: dict[str, Any]) -> dict[str, Any]:
     from ray import train
 
     from jobs_ray.lm.loop import train as train_one
-    from jobs_ray.lm.resume import can_go_on, loss_of
+    from jobs_ray.lm.resume import can_go_on, ended, loss_of
 
     own_process()
     task: Task = arguments["task"]
@@ -100,6 +103,8 @@ def worker(arguments: dict[str, Any]) -> dict[str, Any]:
         before = train.get_checkpoint()
         if before is not None:  # this group was restarted
             restored = Path(before.to_directory(f"{scratch}/restored"))
+            if (reported := ended(restored, task.granted_steps(arguments["config"]))) is not None:
+                return {k: v for k, v in reported.items() if k != "done"}
             if can_go_on(restored):
                 best, from_here = loss_of(restored), restored
         session = Session(task)
@@ -116,7 +121,12 @@ def _delete_dir(filesystem: Any, path: str) -> None:
 
 
 def _preflight() -> None:
-    """Say so when Ray's State API is silent: then a trial stopped from outside keeps its workers' resources."""
+    """Say so when Ray's State API is silent: then a trial stopped from outside keeps its workers' resources.
+
+    Asked on the head alone, as Ray Train's cleaner does: a dashboard listens there only, if not told otherwise.
+    """
+    if not _on_head():
+        return
     error = state_api_error(timeout_s=10)
     if error is not None:
         logger.warning(
@@ -124,6 +134,13 @@ def _preflight() -> None:
             "of its workers, and the next trial would hang: install ray[default] and start Ray with its dashboard.",
             _short(error),
         )
+
+
+def _on_head() -> bool:
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    return any(node["NodeID"] == here and "node:__internal_head__" in node["Resources"] for node in ray.nodes())
 
 
 def _name_this_ray() -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs_ray.lm import domains, sources, tokens
+from jobs_ray.lm import domains, sources, tokens, travel
 from jobs_ray.lm.domains import Domain
 from jobs_ray.lm.errors import DataError
 from jobs_ray.lm.layouts import ExampleRows, TextRows
@@ -40,9 +40,9 @@ _VERSION = 6  # part of every key: raise it when the rows of the same content wo
 logger = logging.getLogger(__name__)
 
 
-def key_of(domain: Domain, tokenizer: Any, seq_len: int, rows: Dataset | None = None, *, alone: bool = False) -> str:
+def key_of(domain: Domain, tokenizer: Any, seq_len: int, *, alone: bool = False) -> str:
     """Key of the packed rows: content of the domain, tokenizer, row length, version of this module."""
-    what = [_VERSION, domains.fingerprint(domain, rows), tokenizer_key(tokenizer), seq_len, alone]
+    what = [_VERSION, domains.fingerprint(domain), tokenizer_key(tokenizer), seq_len, alone]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 
 
@@ -72,14 +72,12 @@ def pack(
 
     cache = Path(cache).expanduser()
     cache.mkdir(parents=True, exist_ok=True)
-    domain = domains.settled(domain, cache)
-    rows = domains.load(domain, cache) if domains.is_hub_name(domain) else None
-    folder = cache / key_of(domain, tokenizer, seq_len, rows, alone=alone)
+    domain = travel.settled(domain, cache)
+    folder = cache / key_of(domain, tokenizer, seq_len, alone=alone)
     if not (folder / "info.json").exists():
         with FileLock(f"{folder}.lock"):
             if not (folder / "info.json").exists():
-                rows = domains.load(domain, cache) if rows is None else rows
-                _write(rows, domain, tokenizer, seq_len, folder, processes, alone)
+                _write(domains.load(domain, cache), domain, tokenizer, seq_len, folder, processes, alone)
     return PackedRows(folder)
 
 
@@ -111,16 +109,37 @@ def prepare(task: Task, tokenizer: Any = None, *, show: bool = True) -> dict[str
     return packed
 
 
-def settled(task: Task) -> Task:
+def settled(task: Task, *, look: bool = True) -> Task:
     """The task as workers can use it: each stream that has no name read and replaced by its rows (see
-    `domains.settled`), local paths absolute."""
+    `travel.settled`), local paths absolute; and what only this process can read packed.
+
+    look: False leaves names on the hub and loaded data sets for the workers to read, who then need to be able to.
+    """
     cache, model = Path(task.cache_dir), task.model
+
+    def ready(domain: Domain) -> Domain:
+        return travel.settled(domain, cache, look=look)
+
     return replace(
         task,
         model=replace(model, name=sources.absolute(model.name), tokenizer=sources.absolute(model.tokenizer)),
-        domains={name: domains.settled(domain, cache) for name, domain in task.domains.items()},
-        target={n: replace(t, domain=domains.settled(t.domain, cache)) for n, t in task.targets().items()},
-        accuracy=task.accuracy and replace(task.accuracy, domain=domains.settled(task.accuracy.domain, cache)),
+        domains={name: ready(domain) for name, domain in task.domains.items()},
+        target={n: replace(t, domain=ready(t.domain)) for n, t in task.targets().items()},
+        accuracy=task.accuracy and replace(task.accuracy, domain=ready(task.accuracy.domain)),
+    )
+
+
+def packed_for_workers(task: Task) -> Task:
+    """A settled task, packed in this process, without the rows that stay here."""
+    prepare(task)
+    accuracy = task.accuracy
+    if accuracy is not None:  # its questions are not packed
+        travel.keep_rows(accuracy.domain, Path(task.cache_dir))
+    return replace(
+        task,
+        domains={name: travel.without_rows(domain) for name, domain in task.domains.items()},
+        target={n: replace(t, domain=travel.without_rows(t.domain)) for n, t in task.targets().items()},
+        accuracy=accuracy and replace(accuracy, domain=travel.without_rows(accuracy.domain)),
     )
 
 

@@ -12,6 +12,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # As large as an allocation may be for glibc to serve it from a thread's own heap; above, 1,000 faults a step came back
 _LARGEST = 32 << 20
 _NEVER = 1 << 30
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 _THEIRS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -23,6 +24,15 @@ def own_process() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     keep_freed_memory()
+
+
+def leave_others_gpus() -> None:
+    """In a Tune actor that holds no GPU: see none. Ray (since 2.60) no longer hides those of the machine from it, and
+    it would train on the first of them, beside whoever holds that. Before anything asks CUDA."""
+    import ray
+
+    if not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
+        os.environ.update(NO_GPU)
 
 
 def keep_freed_memory() -> bool:

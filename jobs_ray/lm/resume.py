@@ -60,6 +60,13 @@ def can_go_on(checkpoint: Path) -> bool:
     return file.exists() and json.loads(file.read_text()).get("resumable", True)
 
 
+def ended(checkpoint: Path, granted: int) -> dict[str, Any] | None:
+    """The last report of a run of so many steps, where the checkpoint stands at its end; None before it."""
+    file = checkpoint / RUN_FILE
+    saved = json.loads(file.read_text()) if file.exists() else {}
+    return dict(saved["metrics"]) if saved.get("step", 0) >= granted else None
+
+
 def loss_of(checkpoint: Path) -> float:
     """The evaluation loss that it was saved with; infinite where it does not say."""
     return float(json.loads((checkpoint / RUN_FILE).read_text()).get("metrics", {}).get("eval_loss", math.inf))

@@ -84,6 +84,11 @@ def in_memory(source: Any, split: str) -> Dataset | None:
     return None
 
 
+def unreadable(source: Any, split: str, error: Exception) -> DataError:
+    """What is raised where a source cannot be read."""
+    return DataError(f"cannot read {shown(source)} (split {split!r}): {type(error).__name__}: {error}")
+
+
 def find(source: Any) -> Files | None:
     """The local files that a name, or several, stand for; None when it is none of a file: a data set on the hub.
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,30 @@ def opened(source: Any, subset: str | None, split: str, revision: str | None) ->
 
 def kept(stream: Any, count: int, folder: Path) -> Path:
     """`folder`, with at most the first `count` rows of the stream; read and written there by the first who asks."""
+    return _once(folder, lambda temporary: _written(stream, count, temporary))
+
+
+def saved(rows: Any, folder: Path) -> Path:
+    """`folder`, with a `Dataset`'s rows; written there by the first who asks."""
+    from jobs_ray.lm.sources import quiet
+
+    def write(temporary: Path) -> Path:
+        with quiet():
+            rows.save_to_disk(str(temporary / "rows"))
+        return temporary / "rows"
+
+    return _once(folder, write)
+
+
+def _once(folder: Path, write: Callable[[Path], Path]) -> Path:
+    """`folder`, made by the first who asks: `write` is given a temporary folder and says where in it the result is."""
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-                os.replace(_written(stream, count, Path(temporary)), folder)
+                os.replace(write(Path(temporary)), folder)
     return folder
 
 

@@ -7,6 +7,7 @@ for every R (Trainer's own averages batch means, which depends on how rows fall 
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
@@ -61,6 +62,19 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # The order is the plan's. accelerate deals it out batch by batch to the ranks.
         return SequentialSampler(self.train_dataset)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        adapted = self.model if hasattr(self.model, "peft_config") and not self.is_fsdp_enabled else None
+        if adapted is not None:
+            # peft reads adapters onto "cuda", the first GPU of the node for every worker on it
+            adapted.load_adapter = functools.partial(
+                type(adapted).load_adapter, adapted, torch_device=str(self.args.device)
+            )
+        try:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        finally:
+            if adapted is not None:
+                del adapted.load_adapter
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # walks over all parameters at every step, for a number nobody reads

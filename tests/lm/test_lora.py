@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from ray import tune
 
 from jobs_ray.lm import Model, Session, Task, TaskError, load, param_space, run
@@ -46,13 +47,24 @@ def test_each_trains_and_leaves_the_shared_base_as_it_was(
         assert any("norm" in name for name in kept) == ("modules_to_save" in extra)
 
 
-def test_a_run_with_modules_of_its_own_goes_on(make_task: Callable[..., Task], base_dir: Path, tmp_path: Path) -> None:
+def test_a_run_with_modules_of_its_own_goes_on(
+    make_task: Callable[..., Task], base_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = make_task(model=Model(name=str(base_dir)))
     config = {"lora": {**PLAIN, "dora": True, "modules_to_save": ["norm"]}, "lr": 1e-2}
     full = run(task, config)
     run(task, {**config, "max_steps": 6}, keep=tmp_path / "short")
+    places: list[str] = []
+    load_adapter = PeftModel.load_adapter
+
+    def noted(model: Any, *args: Any, **kwargs: Any) -> Any:
+        places.append(kwargs["torch_device"])
+        return load_adapter(model, *args, **kwargs)
+
+    monkeypatch.setattr(PeftModel, "load_adapter", noted)
     rest = run(task, {**config, "resume_from": str(tmp_path / "short")})
     assert curve(rest) == pytest.approx(curve(full)[2:], abs=1e-6)
+    assert places == ["cpu"]  # peft's own choice is the node's first GPU, for all workers there
 
 
 def test_the_space_fixes_or_searches_them(make_task: Callable[..., Task], base_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs_ray.lm import Domain, Model, Session, Task, TaskError, load, loop, param_space, run
+from jobs_ray.lm import Domain, Model, Session, Task, TaskError, load, loop, param_space, run, trainable
 from jobs_ray.lm.actor import actor_trainable
 from jobs_ray.lm.lora import PAPERS_MODULES
 from jobs_ray.lm.model import bf16_available
@@ -157,6 +158,43 @@ def test_trials_get_the_clusters_gpu_though_the_driver_has_none(no_ray: None, ma
         assert asked.default_resource_request({}).required_resources == {"CPU": 1.0, "GPU": 1.0}
         told = actor_trainable(make_task(), {"CPU": 2.0})
         assert told.default_resource_request({}).required_resources == {"CPU": 2.0}
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.filterwarnings("default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning")
+@pytest.mark.slow
+def test_trials_without_a_gpu_see_none(
+    no_ray: None, make_task: Callable[..., Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray leaves those of the machine visible to them: all would train on the first, and groups on CPUs fail."""
+    import ray
+    from ray import tune
+    from ray.train import ScalingConfig
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    file = tmp_path / "seen"
+
+    def noting(row: dict[str, str]) -> str:
+        file.write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+        return row["text"]
+
+    ray.init("local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        for name, scaling, seen in (
+            ("actor", ScalingConfig(num_workers=1), {""}),
+            ("actor of a GPU", ScalingConfig(num_workers=1, use_gpu=True), {"0", "1"}),
+            ("group", ScalingConfig(num_workers=2), {""}),
+        ):
+            texts = [{"text": f"the cat sees {name} {i}"} for i in range(200)]
+            text = {"t": Domain(texts, format=noting)}  # the workers read it: nothing is packed before
+            task = make_task(domains=text, target=text, max_steps=1, eval_every=1)
+            [result] = tune.Tuner(
+                trainable(task, scaling, prepare=False),
+                run_config=tune.RunConfig(storage_path=str(tmp_path), name=name, verbose=0),
+            ).fit()
+            assert result.error is None
+            assert file.read_text() in seen, name
     finally:
         ray.shutdown()
 

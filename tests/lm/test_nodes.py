@@ -17,8 +17,10 @@ from ray import tune
 from ray.cluster_utils import Cluster
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs_ray.lm import Session, Task, TaskError, run, trainable
+from jobs_ray.lm.group import _on_head
 from jobs_ray.lm.loop import build
 
 pytestmark = pytest.mark.filterwarnings(
@@ -70,6 +72,16 @@ def test_gradients_are_synchronised_across_nodes(
     end = torch.cat([p.detach().flatten() for p in alone.model.parameters()])
     both = torch.tensor(told[0]["weights"])
     assert (end - both).norm() < 0.01 * (end - start).norm()
+
+
+@pytest.mark.slow
+def test_the_state_api_is_asked_where_it_listens(two_nodes: Cluster) -> None:
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    there = ray.remote(num_cpus=0)(_on_head)
+    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    found = ray.get([there.options(scheduling_strategy=place).remote() for place in places])
+    assert found == [node["NodeID"] == two_nodes.head_node.node_id for node in nodes]
+    assert sorted(found) == [False, True]
 
 
 def kill_one(cluster: Cluster, experiments: Path, killed: list[int]) -> None:

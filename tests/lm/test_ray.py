@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import ray
-from ray import tune
+from ray import train, tune
 from ray.cluster_utils import Cluster
 from ray.train import ScalingConfig
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
 from jobs_ray.lm import LmEval, PruneCheckpoints, Task, load, run, trainable
+from jobs_ray.lm.group import worker
 from jobs_ray.lm.resume import RUN_FILE
 
 pytestmark = pytest.mark.filterwarnings(
@@ -144,6 +145,23 @@ def test_a_group_ends_at_its_last_step_though_its_best_came_before(
     assert result.metrics["step"] == 12
     assert curve(result) == pytest.approx(expected, abs=1e-4)
     assert json.loads((Path(result.checkpoint.path) / RUN_FILE).read_text())["step"] < 12
+
+
+def test_a_group_that_is_lost_after_its_last_step_has_ended(
+    make_task: Callable[..., Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its last report and the copy of its checkpoint into the trial's folder: minutes for a large model. The
+    worker of the group that starts again is called here as Ray Train would."""
+    task = make_task()
+    [*_, last] = run(task, {"max_steps": 6}, keep=tmp_path / "kept")
+    monkeypatch.setattr(train, "get_checkpoint", lambda: train.Checkpoint.from_directory(str(tmp_path / "kept")))
+    found = worker({"task": task, "config": {"max_steps": 6}, "name": "x"})
+    assert {name: found[name] for name in ("step", "eval_loss")} == {"step": 6, "eval_loss": last["eval_loss"]}
+    assert "done" not in found  # Tune would end the trial before its group
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(train, "report", lambda metrics, checkpoint: reports.append(metrics))
+    assert worker({"task": task, "config": {"max_steps": 9}, "name": "x"})["step"] == 9
+    assert [report["step"] for report in reports] == [9]
 
 
 @pytest.mark.slow
