@@ -165,14 +165,14 @@ def _check_calls(message: Mapping[str, Any], written: str) -> None:
             )
 
 
-def question_of(messages: Sequence[Mapping[str, Any]], tokenizer: Any) -> Question:
+def question_of(messages: Sequence[Mapping[str, Any]], tokenizer: Any, tools: Any = None) -> Question:
     """The last turn as the answer to all before it. Raises DataError when it is not the assistant's, in words."""
     *before, last = _as_written(messages)
     if last["role"] != "assistant" or not isinstance(last.get("content"), str) or not before:
         raise DataError("accuracy on a chat needs rows that end with the assistant's answer, in words")
     answer = last["content"].strip()
     if has_template(tokenizer):
-        prompt = tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
+        prompt = _writer(tokenizer, _as_written(tools))(before, True)
         return Question(prompt, answer, (), (answer,), templated=True)
     written = "".join(text for text, _ in chat_segments(messages, tokenizer)[:-1])
     return Question(written, f" {answer}", (), (answer,))

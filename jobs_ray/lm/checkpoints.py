@@ -119,4 +119,12 @@ class PruneCheckpoints(tune.Callback):  # type: ignore[misc]
 
 
 def _path(checkpoint: Any) -> str | None:
-    return None if not checkpoint else str(getattr(checkpoint, "path", checkpoint))
+    """On its file system; of an address that nobody can read, the address."""
+    from jobs_ray.lm.resume import location
+
+    if not checkpoint:
+        return None
+    try:
+        return location(checkpoint)[1]
+    except (OSError, ValueError):
+        return str(checkpoint)

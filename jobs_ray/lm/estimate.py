@@ -6,9 +6,9 @@ compared.
 
 Notation: P parameters, Q of them trained, L layers, h hidden size, V words; a pass has b rows of s tokens, each of
 R ranks b = batch / (R x accumulation). Bytes a number: 2 in bfloat16, 4 in float32.
-- Weights: 2P in bf16 with a frozen base (LoRA); in full fine-tuning 4P, and 2P for the copies that autocast computes
-  with. Training: 12Q more (gradient and AdamW's two moments in float32). Sharded (FSDP, ZeRO-3), all of these are
-  divided by R; one layer is whole at a time.
+- Weights: 2P in bf16, as a frozen base (LoRA) is by default; in float32 4P, and 2P for the copies that autocast
+  computes with. Training: 12Q more (gradient and AdamW's two moments in float32; 6Q of weights in bf16). Sharded
+  (FSDP, ZeRO-3), all of these are divided by R; one layer is whole at a time.
 - Activations: 34 b s h a layer with attention that keeps no scores (Korthikanti et al. 2022, section 4); with
   activation checkpointing 2 b s h a layer and one layer in full.
 - Logits: 12 b s V (in bf16 and in float32, and the gradients of both).
@@ -55,11 +55,12 @@ def memory_per_gpu(task: Task, model: Any, *, lora: Any = None, workers: int = 1
     tokens = rows * task.seq_len
     parts = workers if sharded else 1
     trained = parameters if lora is None else _adapters(model, lora)
-    weights = parameters * (6 if lora is None else 2)
+    low = task.model.dtype == "bfloat16" or (lora is not None and task.model.dtype != "float32")
+    weights = parameters * (2 if low else 6)
     layer = 34 * tokens * hidden
     return Memory(
         weights=weights / parts + (weights / layers if sharded else 0.0),
-        training=trained * (12 if lora is None else 16) / parts,
+        training=trained * (16 if lora is not None else 6 if low else 12) / parts,
         activations=layers * 2 * tokens * hidden + layer if task.activation_checkpointing else layers * layer,
         logits=12 * tokens * int(config.vocab_size),
     )

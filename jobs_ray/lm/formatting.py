@@ -91,11 +91,11 @@ def asked_of(row: Row, kind: str, *, prompt: str, completion: str, tokenizer: An
     """The question that the accuracy metric asks of a row, written as the row is trained on. Raises DataError."""
     try:
         if kind == "chat":
-            return question_of(row["messages"], tokenizer)
+            return question_of(row["messages"], tokenizer, row.get("tools"))
         if kind == "sharegpt":
             return question_of(sharegpt(row), tokenizer)
         if kind == "conversational":
-            return question_of([*row[prompt], *row[completion]], tokenizer)
+            return question_of([*row[prompt], *row[completion]], tokenizer, row.get("tools"))
         if kind in ("prompt_completion", "alpaca"):
             asked, answer = _pair(row, kind, prompt, completion, chat)
             question = Question(asked, answer, (), (answer.strip(),))

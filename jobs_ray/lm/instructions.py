@@ -23,7 +23,7 @@ def alpaca(row: Row, *, chat: bool) -> tuple[str, str]:
 
     chat: the prompt is what a user would say; else Stanford's own, which the published Alpaca models were trained on.
     """
-    instruction, given = row["instruction"], row.get("input") or ""
+    instruction, given = row["instruction"] or "", row.get("input") or ""
     if chat:
         return f"{instruction}\n\n{given}" if given else instruction, row["output"] or ""
     prompt = _ALPACA.format(with_input=_PAIRED if given else "", instruction=instruction)

@@ -16,10 +16,11 @@ _OPEN_BINS = 32
 
 
 class TextRows:
-    """Documents joined and cut into full rows; what is left at the end is dropped. Less than a row is padded to one."""
+    """Documents joined and cut into full rows; what is left at the end is dropped. Less than a row is repeated to fill
+    one, or (`once`) padded: a row of padding would be a row of training lost, and what is repeated is easily said."""
 
-    def __init__(self, encoded: Iterable[dict[str, Any]], tokenizer: Any, seq_len: int) -> None:
-        self._encoded, self._seq_len, self._pad = encoded, seq_len, _pad_id(tokenizer)
+    def __init__(self, encoded: Iterable[dict[str, Any]], tokenizer: Any, seq_len: int, *, once: bool) -> None:
+        self._encoded, self._seq_len, self._pad, self._once = encoded, seq_len, _pad_id(tokenizer), once
         self.examples = self.truncated = self.dropped = 0
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, IntArray]]]:
@@ -43,7 +44,9 @@ class TextRows:
                 yield size, {"input_ids": joined[at : at + size]}
             waiting = [joined[count // size * size :].copy()]
             count = len(waiting[0])
-        if count > 1 and not full:
+        if count and not full and not self._once:
+            yield size, {"input_ids": np.resize(np.concatenate(waiting), size)}
+        elif count > 1 and not full:
             ids = np.full(size, self._pad, dtype=np.int32)
             ids[:count] = np.concatenate(waiting)
             labels = ids.copy()

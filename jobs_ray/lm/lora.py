@@ -11,7 +11,7 @@ from jobs_ray.lm.errors import TaskError
 PAPERS_MODULES = ("q_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
 OTHER_SENSES = r".*(vision|visual|image|audio|multi_modal).*"
 """Parts of composed models (Gemma 3, ...) that text never reaches: adapters there would get no gradient."""
-_LORA_KEYS = {"r", "alpha", "dropout", "num_layers", "end", "modules", "rslora", "dora", "modules_to_save"}
+SETTINGS = {"r", "alpha", "dropout", "num_layers", "end", "modules", "rslora", "dora", "modules_to_save"}
 
 
 def lora_modules(model: Any) -> list[str]:
@@ -28,6 +28,16 @@ def lora_modules(model: Any) -> list[str]:
             names[name.split(".")[-1]] = None
     found = list(names)
     return list(PAPERS_MODULES) if set(PAPERS_MODULES) <= set(found) else found
+
+
+def refuse_unknown_flags(lora: Mapping[str, Any], model: Any) -> None:
+    """Raises TaskError for a flag of no module: misspelt, it would be searched over in trials that are all the same."""
+    parts = {name.split(".")[-1] for name, _ in model.named_modules()}
+    if unknown := sorted(set(lora) - SETTINGS - parts):
+        raise TaskError(
+            f"lora keys {unknown} are neither settings ({sorted(SETTINGS)}) nor modules of {type(model).__name__} "
+            f"(in its layers: {lora_modules(model)})"
+        )
 
 
 def lora_config(
@@ -51,10 +61,12 @@ def lora_config(
     """
     from peft import LoraConfig, TaskType
 
-    flags = {name: bool(value) for name, value in lora.items() if name not in _LORA_KEYS}
-    odd = [name for name, value in lora.items() if name not in _LORA_KEYS and not isinstance(value, bool | int)]
+    flags = {name: bool(value) for name, value in lora.items() if name not in SETTINGS}
+    odd = [name for name, value in lora.items() if name not in SETTINGS and value not in (True, False)]
     if odd:
-        raise TaskError(f"lora keys {odd} are neither settings ({sorted(_LORA_KEYS)}) nor module flags (bool)")
+        raise TaskError(f"lora keys {odd} are neither settings ({sorted(SETTINGS)}) nor module flags (bool)")
+    if "r" not in lora:
+        raise TaskError(f"config['lora'] needs the rank 'r', got {dict(lora)}")
     modules: Any = lora.get("modules")
     if modules is None:
         modules = [name for name, on in flags.items() if on] or [next(iter(flags), default)]

@@ -37,7 +37,13 @@ def questions(task: Task, tokenizer: Any) -> list[Question]:
     kind = domains.kind_of(domain, rows)
     how = {"prompt": domain.prompt, "completion": domain.completion, "tokenizer": tokenizer, "chat": domain.chat}
     chosen = rows.select(evaluation.sample(len(rows), spec.questions, task.seed))
-    return [formatting.asked_of(row, kind, **how) for row in chosen]
+    # a row without an answer is left out of training, too
+    asked = [question for row in chosen if (question := formatting.asked_of(row, kind, **how)).answer.strip()]
+    if not asked:
+        raise DataError(
+            f"none of the {len(chosen)} questions of {domain.source!r:.200} has an answer; check its columns"
+        )
+    return asked
 
 
 def count_right(model: Any, session: Session, rank: int = 0, ranks: int = 1) -> torch.Tensor:
@@ -166,5 +172,11 @@ def _plain(text: str) -> str:
     """In small letters, without articles, punctuation and the commas of thousands; with the articles where nothing else
     is there (the option "A"), as it is where nothing at all is left ("+"): it would be equal to saying nothing."""
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.lower())
-    words = " ".join(re.sub(r"[^\w\s.-]", " ", text).split()).strip(" .")
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", words).split()).strip(" .") or words or text.strip()
+    words = re.sub(r"\s*([<>=+*/^])\s*", r"\1", re.sub(r"[^\w\s.<>=+*/^-]", " ", text))
+    words = _bare(words)
+    return _bare(re.sub(r"\b(a|an|the)\b", " ", words)) or words or text.strip()
+
+
+def _bare(text: str) -> str:
+    """One space between words, no full stops around them; .5 is not 5."""
+    return re.sub(r"^[ .]+(?!\d)", "", " ".join(text.split())).rstrip(" .").strip()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs_ray.lm.errors import TaskError
-from jobs_ray.lm.lora import OTHER_SENSES, lora_config, lora_modules
+from jobs_ray.lm.lora import OTHER_SENSES, lora_config, lora_modules, refuse_unknown_flags
 from jobs_ray.lm.task import Model
 
 _EVERYWHERE = ("trust_remote_code", "token")  # of Model.kwargs, what tokenizer and configuration need too
@@ -115,6 +115,7 @@ def adapted(base: Any, lora: Mapping[str, Any]) -> Any:
 
     with _quiet_peft():
         names = lora_modules(base)
+        refuse_unknown_flags(lora, base)
         made = lora_config(
             lora,
             base.config.get_text_config().num_hidden_layers,

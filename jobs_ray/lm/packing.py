@@ -2,8 +2,8 @@
 
 Rows have `seq_len` tokens. Two layouts:
 
-- text: documents are joined with end-of-text tokens and cut into full rows; column `input_ids` (and `labels`, where all
-  of them are less than one row and padded to it).
+- text: documents are joined with end-of-text tokens and cut into full rows; column `input_ids` (and `labels`, where a
+  target of less than one row is padded to it).
 - examples (chat, prompt/completion, questions): whole examples side by side in a row, the rest of it padding;
   columns `input_ids`, `labels` (-100: no loss) and `position_ids`, which restart at every example, so that
   transformers keeps the examples of a row from attending to each other.
@@ -40,9 +40,9 @@ _VERSION = 6  # part of every key: raise it when the rows of the same content wo
 logger = logging.getLogger(__name__)
 
 
-def key_of(domain: Domain, tokenizer: Any, seq_len: int, *, alone: bool = False) -> str:
+def key_of(domain: Domain, tokenizer: Any, seq_len: int, *, alone: bool = False, once: bool = False) -> str:
     """Key of the packed rows: content of the domain, tokenizer, row length, version of this module."""
-    what = [_VERSION, domains.fingerprint(domain), tokenizer_key(tokenizer), seq_len, alone]
+    what = [_VERSION, domains.fingerprint(domain), tokenizer_key(tokenizer), seq_len, alone, once]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
 
 
@@ -62,8 +62,10 @@ def pack(
     processes: int | None = None,
     *,
     alone: bool = False,
+    once: bool = False,
 ) -> PackedRows:
-    """The domain's packed rows, made now (by so many processes) or found in `cache`. alone: one example a row.
+    """The domain's packed rows, made now (by so many processes) or found in `cache`. alone: one example a row. once: a
+    text of less than a row is not repeated to fill it.
 
     Safe when several processes ask at once: one packs under a file lock, the others wait and open what it made;
     the folder appears by a rename, so a killed process leaves nothing half-made behind.
@@ -73,11 +75,11 @@ def pack(
     cache = Path(cache).expanduser()
     cache.mkdir(parents=True, exist_ok=True)
     domain = travel.settled(domain, cache)
-    folder = cache / key_of(domain, tokenizer, seq_len, alone=alone)
+    folder = cache / key_of(domain, tokenizer, seq_len, alone=alone, once=once)
     if not (folder / "info.json").exists():
         with FileLock(f"{folder}.lock"):
             if not (folder / "info.json").exists():
-                _write(domains.load(domain, cache), domain, tokenizer, seq_len, folder, processes, alone)
+                _write(domains.load(domain, cache), domain, tokenizer, seq_len, folder, processes, alone, once)
     return PackedRows(folder)
 
 
@@ -98,7 +100,10 @@ def prepare(task: Task, tokenizer: Any = None, *, show: bool = True) -> dict[str
     }
     how: Any = {"processes": task.num_proc, "alone": not task.pack}
     packed = {
-        part: {name: pack(domain, tokenizer, task.seq_len, cache, **how) for name, domain in named.items()}
+        part: {
+            name: pack(domain, tokenizer, task.seq_len, cache, once=part == "target", **how)
+            for name, domain in named.items()
+        }
         for part, named in wanted.items()
     }
     for part, named in packed.items():
@@ -144,7 +149,14 @@ def packed_for_workers(task: Task) -> Task:
 
 
 def _write(
-    rows: Dataset, domain: Domain, tokenizer: Any, seq_len: int, folder: Path, processes: int | None, alone: bool
+    rows: Dataset,
+    domain: Domain,
+    tokenizer: Any,
+    seq_len: int,
+    folder: Path,
+    processes: int | None,
+    alone: bool,
+    once: bool,
 ) -> None:
     kind = domains.kind_of(domain, rows)
     layout = "text" if kind in tokens.TEXTS else "examples"
@@ -153,7 +165,7 @@ def _write(
         (temporary / "tokens").mkdir()
         encoded = tokens.examples(tokens.encode(rows, domain, kind, tokenizer, temporary / "tokens", processes))
         packed = (
-            TextRows(encoded, tokenizer, seq_len)
+            TextRows(encoded, tokenizer, seq_len, once=once)
             if layout == "text"
             else ExampleRows(encoded, tokenizer, seq_len, alone=alone)
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs_ray.lm.errors import TaskError
-from jobs_ray.lm.lora import lora_modules
+from jobs_ray.lm.lora import SETTINGS, lora_modules
 from jobs_ray.lm.model import empty_model
 from jobs_ray.lm.task import Task
 
@@ -57,6 +57,10 @@ def param_space(
         if task.model.config is None:
             if fixed.get("lora", {}) is not None:
                 space["lora"] = _lora_space(task, layers)
+                if (
+                    isinstance(fixed.get("lora"), Mapping) and "modules" in fixed["lora"]
+                ):  # a list of them in the place of the flags
+                    space["lora"] = {n: domain for n, domain in space["lora"].items() if n in SETTINGS}
         elif architecture := _architecture(task.model.config, fixed.get("model", {})):
             space["model"] = architecture
     return _merge(space, fixed)

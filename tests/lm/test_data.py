@@ -80,10 +80,14 @@ def test_text_rows_are_the_documents_joined(tokenizer: Any, tmp_path: Path) -> N
     assert len(Dataset.from_file(str(rows.folder / "rows.arrow"))) == len(rows)
 
 
-def test_less_text_than_a_row_is_padded_and_the_padding_not_learned(tokenizer: Any, tmp_path: Path) -> None:
-    """Repeated to fill the row, as it once was, a short target was mostly told what comes next."""
+def test_less_text_than_a_row_is_repeated_in_training_and_padded_in_a_target(tokenizer: Any, tmp_path: Path) -> None:
+    """A row of padding would be a step of training lost; a target that is repeated is told what comes next."""
     ids = [*tokenizer("the cat sees")["input_ids"], tokenizer.eos_token_id]
-    [row] = rows = pack(Domain([{"text": "the cat sees"}]), tokenizer, 64, tmp_path)
+    text = Domain([{"text": "the cat sees"}])
+    [trained] = pack(text, tokenizer, 64, tmp_path)
+    assert trained["input_ids"].tolist() == (ids * 64)[:64]
+    assert set(trained) == {"input_ids"}
+    [row] = rows = pack(text, tokenizer, 64, tmp_path, once=True)
     assert row["input_ids"][: len(ids)].tolist() == ids
     assert row["labels"].tolist() == [IGNORE, *ids[1:], *[IGNORE] * (64 - len(ids))]
     assert (rows.info.tokens, rows.info.loss_tokens) == (len(ids), len(ids) - 1)
