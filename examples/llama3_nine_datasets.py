@@ -166,28 +166,33 @@ def shrunk(task: lm.Task, folder: Path) -> lm.Task:
     )  # fmt: skip
 
 
+def scaling(arguments: argparse.Namespace) -> Any:
+    """A GPU is asked for by name: a cluster that grows by itself adds GPU nodes only for trials that ask."""
+    from ray.train import ScalingConfig
+
+    return ScalingConfig(num_workers=arguments.groups, use_gpu=not arguments.dry_run)
+
+
 def search(task: lm.Task, arguments: argparse.Namespace) -> Any:
     """The whole search; returns what to train, or None."""
     from ray import tune
-    from ray.train import ScalingConfig
 
     from jobs_ray import JoBSScheduler, JoBSSearcher
 
-    group = arguments.groups > 1
-    scaling = ScalingConfig(num_workers=arguments.groups, use_gpu=not arguments.dry_run) if group else None
+    workers = scaling(arguments)
     metric, mode = arguments.metric, "max" if arguments.metric == "accuracy" else "min"
     name = f"llama3-{arguments.target}"
-    lm.preflight(task, scaling, concurrent=arguments.concurrent, storage=str(arguments.out))
+    lm.preflight(task, workers, concurrent=arguments.concurrent, storage=str(arguments.out))
     searcher = JoBSSearcher(
         max_t=task.max_steps, budget=arguments.budget, time_attr="step", steps_key=task.steps_key,
         resume_key=task.resume_key, seed=arguments.seed, short_t=task.eval_every * 2 if arguments.dry_run else "auto",
     )  # fmt: skip
     results = tune.Tuner(
-        lm.trainable(task, scaling),
+        lm.trainable(task, workers),
         param_space=nine_space(task),
         tune_config=tune.TuneConfig(
             metric=metric, mode=mode, num_samples=-1, max_concurrent_trials=arguments.concurrent,
-            search_alg=searcher, scheduler=JoBSScheduler(), reuse_actors=not group,
+            search_alg=searcher, scheduler=JoBSScheduler(), reuse_actors=arguments.groups == 1,
         ),
         run_config=lm.run_config(
             task, metric=metric, mode=mode, name=name, storage_path=str(arguments.out), verbose=1

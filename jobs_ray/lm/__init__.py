@@ -9,7 +9,7 @@ from jobs_ray._lazy import lazy
 
 if TYPE_CHECKING:
     from jobs_ray.lm.checkpoints import PruneCheckpoints, run_config
-    from jobs_ray.lm.domains import Domain
+    from jobs_ray.lm.domain import Domain
     from jobs_ray.lm.errors import DataError, TaskError, TrainingError
     from jobs_ray.lm.estimate import memory_per_gpu
     from jobs_ray.lm.loop import run

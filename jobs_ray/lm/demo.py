@@ -19,7 +19,7 @@ from typing import Any
 
 from jobs_ray.lm.demo_outcome import Outcome, table
 from jobs_ray.lm.demo_ray import local_ray
-from jobs_ray.lm.domains import Domain
+from jobs_ray.lm.domain import Domain
 from jobs_ray.lm.task import Model, Target, Task
 
 TARGET = {"reference": 0.5, "prose": 0.5}

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs_ray.lm import owned
 from jobs_ray.lm.apart import refuse_to_mix
 from jobs_ray.lm.errors import TaskError, TrainingError, out_of_memory
 from jobs_ray.lm.model import refuse_long_rows
@@ -94,7 +95,7 @@ def _go(trainer: Any, config: Mapping[str, Any], restored: Path | None) -> None:
         trainer.train()
         return
     with local_folder(resume) as folder:
-        check_resume(folder, config, trainer.session)
+        check_resume(folder, config, trainer.lm_task, trainer.session.train)
         trainer.train(resume_from_checkpoint=str(folder))
 
 
@@ -159,6 +160,8 @@ def build(
     )
     _name_logs(trainer)
     refuse_to_mix(trainer, session)
+    if save:
+        owned.check_saving(trainer)
     return trainer
 
 

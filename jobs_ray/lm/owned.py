@@ -6,7 +6,11 @@ from: the mixture that is searched would no longer be the one that is trained.
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jobs_ray.lm.errors import TaskError
@@ -60,18 +64,77 @@ OWNED: Mapping[str, str] = {
     "use_cache": "nothing: with a cache, the examples packed into a row would see each other",
 }
 
+_FILES = ("fsdp_config", "deepspeed")  # arguments that may be a dict or the path of a JSON file
+_PIECES = "leaves checkpoints in pieces that lm.load cannot open"
+
 
 def check(trainer_args: Mapping[str, Any]) -> None:
     """Raises TaskError naming each owned argument among `trainer_args` and what to use instead."""
     found = [f"{name} (use {OWNED[name]})" for name in trainer_args if name in OWNED]
     if found:
         raise TaskError(f"trainer_args must not set what the task owns: {'; '.join(found)}")
-    fsdp = trainer_args.get("fsdp_config")
-    if isinstance(fsdp, Mapping) and "SHARDED" in str(fsdp.get("state_dict_type", "")).upper():
+    read = {name: _read(name, trainer_args.get(name)) for name in _FILES}
+    fsdp = read["fsdp_config"]
+    for name, value in fsdp.items() if isinstance(fsdp, Mapping) else ():
+        # accelerate's files say fsdp_state_dict_type
+        if str(name).removeprefix("fsdp_") == "state_dict_type" and "FULL" not in str(value).upper():
+            raise TaskError(f"trainer_args fsdp_config {name} {value} {_PIECES}; use FULL_STATE_DICT")
+
+
+def settled(trainer_args: Mapping[str, Any]) -> dict[str, Any]:
+    """`trainer_args` with the JSON files they name read: workers run in other folders, perhaps on other nodes.
+
+    Raises TaskError for a file that is not there or not JSON.
+    """
+    # a dict as text is left to transformers, which makes numbers of its strings
+    return {
+        name: _read(name, value) if name in _FILES and not str(value).startswith("{") else value
+        for name, value in trainer_args.items()
+    }
+
+
+def _read(name: str, value: Any) -> Any:
+    """The dict that `value` is, or holds as JSON (base64 of it, too, of DeepSpeed), or is the path of; None of None."""
+    if not isinstance(value, str | os.PathLike):
+        return value
+    text = os.path.expanduser(value)
+    try:
+        if os.path.isfile(text):
+            text = Path(text).read_text("utf-8")
+        elif name == "deepspeed" and not text.startswith("{"):
+            text = base64.urlsafe_b64decode(text).decode()
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+    except (OSError, ValueError) as error:
         raise TaskError(
-            "trainer_args fsdp_config state_dict_type SHARDED_STATE_DICT leaves checkpoints in pieces that lm.load "
-            "cannot open; use FULL_STATE_DICT"
-        )
+            f"trainer_args {name} must be a dict or the path of a JSON file with one, got {str(value)!r:.200} "
+            f"({error}); check the path (relative to {Path.cwd()}) and the file"
+        ) from error
+    return found
+
+
+def check_saving(trainer: Any) -> None:
+    """Raises TaskError where this Trainer would write checkpoints without the weights, as only the built one tells.
+
+    FSDP: transformers before it read state_dict_type (5.0 does not), or a variable of the environment. DeepSpeed: all
+    weights trained under ZeRO-3, not gathered; adapters are gathered in any case (`Trainer.save_model`).
+    """
+    if trainer.is_fsdp_enabled:
+        kind = str(trainer.accelerator.state.fsdp_plugin.state_dict_type)
+        if "FULL_STATE_DICT" not in kind:
+            raise TaskError(
+                f"FSDP would save {kind}, which {_PIECES}; set the environment variable "
+                "FSDP_STATE_DICT_TYPE=FULL_STATE_DICT on the workers, or install a newer transformers"
+            )
+    gather = "stage3_gather_16bit_weights_on_model_save"
+    if trainer.is_deepspeed_enabled and not hasattr(trainer.model, "peft_config"):
+        deepspeed = trainer.args.hf_deepspeed_config
+        if deepspeed.is_zero3() and not deepspeed.is_true(f"zero_optimization.{gather}"):
+            raise TaskError(
+                f"trainer_args deepspeed: ZeRO-3 without {gather} {_PIECES}, where all weights are trained; set it to "
+                "true in zero_optimization"
+            )
 
 
 _OF_MODEL: Mapping[str, str] = {

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs_ray.lm import domains, sources, tokens, travel
-from jobs_ray.lm.domains import Domain
+from jobs_ray.lm import domains, owned, sources, tokens, travel
+from jobs_ray.lm.domain import Domain
 from jobs_ray.lm.errors import DataError
 from jobs_ray.lm.layouts import ExampleRows, TextRows
 from jobs_ray.lm.packed import ROWS_A_BATCH, PackedRows, PackInfo
@@ -131,6 +131,7 @@ def settled(task: Task, *, look: bool = True) -> Task:
         domains={name: ready(domain) for name, domain in task.domains.items()},
         target={n: replace(t, domain=ready(t.domain)) for n, t in task.targets().items()},
         accuracy=task.accuracy and replace(task.accuracy, domain=ready(task.accuracy.domain)),
+        trainer_args=owned.settled(task.trainer_args),
     )
 
 

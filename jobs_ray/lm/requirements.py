@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs_ray import cluster
-from jobs_ray.lm import sources
-from jobs_ray.lm.domains import Domain
+from jobs_ray.lm import sources, travel
+from jobs_ray.lm.domain import Domain
 from jobs_ray.lm.task import Task
 
 logger = logging.getLogger(__name__)
@@ -23,11 +23,18 @@ logger = logging.getLogger(__name__)
 def worker_resources(scaling_config: Any = None) -> dict[str, float]:
     """What one worker holds, as `lm.trainable` asks for it: {"CPU": 1, "GPU": 1}, for example."""
     if scaling_config is None:
-        return {"CPU": 1.0, **({"GPU": 1.0} if cluster.has_gpus() else {})}
-    if scaling_config.num_workers == 1:  # an actor: see `train.trainable`
-        own = {"CPU": 1.0, **({"GPU": 1.0} if scaling_config.use_gpu else {})}
-        return own | dict(scaling_config.resources_per_worker or {})
-    return dict(scaling_config._resources_per_worker_not_none)
+        return {"CPU": 1.0, **({"GPU": 1.0} if sees_gpu() or cluster.has_gpus() else {})}
+    each = dict(scaling_config._resources_per_worker_not_none)  # accelerator_type among them
+    if scaling_config.num_workers == 1 and "CPU" not in (scaling_config.resources_per_worker or {}):
+        return {"CPU": 1.0, **each}  # a Tune actor: Ray Train's workers hold no CPU beside a GPU
+    return each
+
+
+def sees_gpu() -> bool:
+    """Whether this process has a GPU that torch can use."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def preflight(task: Task, scaling_config: Any = None, *, concurrent: int = 1, storage: str | None = None) -> list[str]:
@@ -42,15 +49,30 @@ def preflight(task: Task, scaling_config: Any = None, *, concurrent: int = 1, st
     if not ray.is_initialized():
         ray.init()
     workers = 1 if scaling_config is None else int(scaling_config.num_workers)
-    found = [*_places(worker_resources(scaling_config), workers, concurrent), *_files(task, storage)]
+    found = [
+        *_cpus_only(task, scaling_config),
+        *_places(worker_resources(scaling_config), workers, concurrent),
+        *_files(task, storage),
+    ]
     for sentence in found:
         logger.warning(sentence)
     return found
 
 
+def _cpus_only(task: Task, scaling_config: Any) -> list[str]:
+    if scaling_config is not None or task.model.name is None or "GPU" in worker_resources():
+        return []
+    return [
+        "trials will ask for CPUs only: the cluster has no GPU, and no ScalingConfig asks for one. If GPU nodes are "
+        "still to come (a cluster that grows by itself adds them for who asks), give ScalingConfig(num_workers=1, "
+        "use_gpu=True)"
+    ]
+
+
 def _places(each: dict[str, float], workers: int, concurrent: int) -> list[str]:
     have = cluster.totals()
-    fit = min(int(have.get(name, 0.0) / (amount * workers) + 1e-9) for name, amount in each.items() if amount > 0)
+    places = (int(have.get(name, 0.0) / (amount * workers) + 1e-9) for name, amount in each.items() if amount > 0)
+    fit = min(places, default=concurrent)
     if fit >= concurrent:
         return []
     asked = ", ".join(f"{amount * workers * concurrent:g} {name}" for name, amount in each.items())
@@ -58,7 +80,7 @@ def _places(each: dict[str, float], workers: int, concurrent: int) -> list[str]:
     remedy = (
         f"set max_concurrent_trials={fit}, fewer workers, or add nodes"
         if fit
-        else "not even one fits: ask for fewer workers or add nodes"
+        else "not even one fits: ask for fewer workers or add nodes (a cluster that grows by itself adds them)"
     )
     return [
         f"{concurrent} trials at once of {workers} worker(s) ask for {asked}; the cluster has {there}. The trials that "
@@ -87,8 +109,13 @@ def _files(task: Task, storage: str | None) -> list[str]:
             )
         elif cached in paths:
             said.append(
-                f"node {node} does not share Task.cache_dir ({task.cache_dir}): it tokenises the data itself, once, "
-                "while its first trial waits; a shared cache_dir saves that"
+                f"node {node} does not share Task.cache_dir ({task.cache_dir}): it "
+                + (
+                    f"would not find what was packed of {staying}, which stay with this process; share it, or "
+                    "`save_to_disk` them where all nodes see them"
+                    if (staying := _staying(task))
+                    else "tokenises the data itself, once, while its first trial waits; a shared cache_dir saves that"
+                )
             )
         if kept and stored in paths:
             said.append(
@@ -114,8 +141,15 @@ def _local_files(task: Task) -> list[str]:
     return sorted(str(Path(name).expanduser().absolute()) for name in found)
 
 
+def _staying(task: Task) -> list[str]:
+    """Domains and targets that are loaded data sets on this machine's disk."""
+    named = {**task.domains, **{name: target.domain for name, target in task.targets().items()}}
+    stay = {name for name, domain in named.items() if (data := travel.loaded(domain)) is not None and data.cache_files}
+    return sorted(stay)
+
+
 def _of_domain(domain: Domain) -> list[str]:
-    if sources.is_rows(domain.source) or sources.in_memory(domain.source, domain.split) is not None:
+    if domain.streaming or sources.is_rows(domain.source) or travel.loaded(domain) is not None:
         return []
     files = sources.find(domain.source)
     return [] if files is None else [str(file) for file in files.files]

@@ -11,12 +11,11 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobs_ray.lm.errors import TaskError
-
-if TYPE_CHECKING:
-    from jobs_ray.lm.session import Session
+from jobs_ray.lm.packed import PackedRows
+from jobs_ray.lm.task import Task
 
 _SHARED = ("batch_size", "seq_len", "unit", "lr", "weight_decay", "warmup", "schedule")
 RUN_FILE = "jobs_ray_run.json"  # in a checkpoint: the config and step it belongs to
@@ -72,17 +71,16 @@ def loss_of(checkpoint: Path) -> float:
     return float(json.loads((checkpoint / RUN_FILE).read_text()).get("metrics", {}).get("eval_loss", math.inf))
 
 
-def shared_with(session: Session, config: Mapping[str, Any]) -> dict[str, Any]:
+def shared_with(task: Task, train: Mapping[str, PackedRows], config: Mapping[str, Any]) -> dict[str, Any]:
     """What a run that goes on shares with its beginning besides its configuration and steps: what the order of the data
     and the learning rate follow from. Numbers of rows stand for the data, since they are the same on every machine.
     (Workers and accumulation may change.)"""
-    kept = {name: getattr(session.task, name) for name in _SHARED}
-    return {**kept, "seed": session.task.seed_of(config), "rows": {n: len(rows) for n, rows in session.train.items()}}
+    kept = {name: getattr(task, name) for name in _SHARED}
+    return {**kept, "seed": task.seed_of(config), "rows": {name: len(rows) for name, rows in train.items()}}
 
 
-def check_resume(checkpoint: Path, config: Mapping[str, Any], session: Session) -> None:
-    """Raises TaskError when the run of this config cannot go on from the checkpoint."""
-    task = session.task
+def check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task, train: Mapping[str, PackedRows]) -> None:
+    """Raises TaskError when the run of this config, over these rows, cannot go on from the checkpoint."""
     if not (checkpoint / RUN_FILE).exists():
         raise TaskError(f"config[{task.resume_key!r}]={checkpoint} is not a checkpoint of this trainable")
     saved = json.loads((checkpoint / RUN_FILE).read_text())
@@ -101,7 +99,7 @@ def check_resume(checkpoint: Path, config: Mapping[str, Any], session: Session) 
             f"the checkpoint's full run has {saved['max_steps']} steps, the task's {task.max_steps}: "
             "another learning-rate schedule"
         )
-    now = shared_with(session, config)
+    now = shared_with(task, train, config)
     if other := {name: was for name, was in saved.get("task", now).items() if was != now.get(name)}:
         raise TaskError(
             f"the checkpoint {checkpoint} was trained with {other}, and the task now says "

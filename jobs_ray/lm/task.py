@@ -22,7 +22,7 @@ from numbers import Integral
 from typing import Any, Literal
 
 from jobs_ray.lm import owned
-from jobs_ray.lm.domains import Domain
+from jobs_ray.lm.domain import Domain
 from jobs_ray.lm.errors import TaskError
 
 

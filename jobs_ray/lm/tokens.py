@@ -21,7 +21,7 @@ import numpy as np
 
 from jobs_ray.lm import formatting, sources
 from jobs_ray.lm.chat import Segments, has_template
-from jobs_ray.lm.domains import Domain
+from jobs_ray.lm.domain import Domain
 from jobs_ray.lm.errors import DataError
 
 if TYPE_CHECKING:

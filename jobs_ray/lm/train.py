@@ -17,6 +17,7 @@ from typing import Any
 
 from jobs_ray.cluster import has_gpus
 from jobs_ray.lm.errors import TaskError
+from jobs_ray.lm.requirements import sees_gpu, worker_resources
 from jobs_ray.lm.task import Task
 
 
@@ -31,9 +32,11 @@ def trainable(
     """A trainable for `tune.Tuner` that trains `task` with a trial's config.
 
     scaling_config: `ray.train.ScalingConfig`; None: one worker with one CPU (and a GPU, if this process sees one or the
-        cluster has any when the trials start).
+        cluster has any when the trials start; where GPU nodes are added only once something asks for them, give
+        `ScalingConfig(num_workers=1, use_gpu=True)`).
     group: True runs even one worker through TorchTrainer; by default only several.
-    prepare: tokenise and pack now, in this process, so that no trial has to.
+    prepare: tokenise and pack now, in this process, so that no trial has to, nor to ask the hub: what is packed is
+        found in the task's cache_dir (a node that does not share it packs for itself, once).
     failure_config: `ray.train.FailureConfig` of a group. By default a group goes on when one of its workers was
         pre-empted, and the trial ends when a worker fails; `FailureConfig(max_failures=2)` also starts a group with a
         failed worker again, twice. Either way the trial stays: it goes on from its last checkpoint, where that holds
@@ -49,23 +52,19 @@ def trainable(
         )
     if group is None:
         group = workers > 1
-    if task.trainer_args.get("fsdp") and not group:
-        raise TaskError(
-            "trainer_args ask for fsdp, which shards a model over the workers of a group, and this is one worker; give "
-            "ScalingConfig(num_workers=...) more than one, or remove fsdp"
-        )
-    from jobs_ray.lm.packing import prepare as pack_all
-    from jobs_ray.lm.packing import settled
-
-    task = settled(task)
-    if prepare:
-        pack_all(task)
-    if group:
+    if group and scaling_config is None:
         from ray.train import ScalingConfig
 
+        scaling_config = ScalingConfig(num_workers=1, use_gpu=sees_gpu() or has_gpus())
+    _check(task, scaling_config, group)
+    from jobs_ray.lm.packing import packed_for_workers, settled
+
+    task = settled(task, look=prepare)
+    if prepare:
+        task = packed_for_workers(task)
+    if group:
         from jobs_ray.lm.group import group_trainable
 
-        scaling_config = scaling_config or ScalingConfig(num_workers=1, use_gpu=_sees_gpu() or has_gpus())
         return group_trainable(task, scaling_config, failure_config)
     if failure_config is not None:
         raise TaskError(
@@ -76,15 +75,27 @@ def trainable(
     from jobs_ray.lm.actor import actor_trainable
 
     if scaling_config is None:
-        return actor_trainable(task, {"CPU": 1.0, **({"GPU": 1.0} if _sees_gpu() else {})}, or_gpu=True)
-    resources = dict(scaling_config.resources_per_worker or {})
-    resources.setdefault("CPU", 1.0)
-    if scaling_config.use_gpu:
-        resources.setdefault("GPU", 1.0)
-    return actor_trainable(task, resources)
+        return actor_trainable(task, {"CPU": 1.0, **({"GPU": 1.0} if sees_gpu() else {})}, or_gpu=True)
+    return actor_trainable(task, worker_resources(scaling_config))
 
 
-def _sees_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+def _check(task: Task, scaling_config: Any, group: bool) -> None:
+    """Raises TaskError for what would be left out without a word."""
+    if not group and getattr(scaling_config, "label_selector", None):
+        raise TaskError(
+            f"scaling_config.label_selector={scaling_config.label_selector!r} places the workers of a group, and one "
+            "worker is a Tune trial, which is placed by its resources; give group=True, or accelerator_type instead"
+        )
+    if not task.trainer_args.get("fsdp"):
+        return
+    if not group:
+        raise TaskError(
+            "trainer_args ask for fsdp, which shards a model over the workers of a group, and this is one worker; give "
+            "ScalingConfig(num_workers=...) more than one, or remove fsdp"
+        )
+    if not scaling_config.num_gpus_per_worker:
+        # accelerate's AcceleratorState takes its plugin for groups of accelerators only
+        raise TaskError(
+            "trainer_args ask for fsdp, which needs GPUs, and the workers of this group have none: each would hold the "
+            "whole model (plain DDP); give ScalingConfig(use_gpu=True), or remove fsdp"
+        )

@@ -231,7 +231,7 @@ class _Reports(TrainerCallback):  # type: ignore[misc]
                 "config": self._task.comparable(self._trainer.config),
                 "step": state.global_step,
                 "max_steps": self._task.max_steps,
-                "task": shared_with(self._trainer.session, self._trainer.config),
+                "task": shared_with(self._task, self._trainer.session.train, self._trainer.config),
                 "resumable": not args.save_only_model,
                 "metrics": {k: v for k, v in self._waiting.items() if isinstance(v, float | int)},
             }

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs_ray.lm import sources, streams
+from jobs_ray.lm.domain import Domain
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from jobs_ray.lm.domains import Domain
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,16 @@ def kept_rows(domain: Domain, cache: Path) -> Path:
 
 def loaded(domain: Domain) -> Any:
     """The `Dataset` that is the domain's source; None where it has another one."""
-    return None if sources.is_rows(domain.source) else sources.in_memory(domain.source, domain.split)
+    if domain.streaming or sources.is_rows(domain.source):
+        return None
+    return sources.in_memory(domain.source, domain.split)
 
 
 def content_of(domain: Domain) -> str | None:
     """The key of what only `datasets` knows; None for files, rows and streams, which are looked at themselves."""
     if domain.streaming or sources.is_rows(domain.source):
         return None
-    if (data := loaded(domain)) is not None:
+    if (data := sources.in_memory(domain.source, domain.split)) is not None:
         return str(data._fingerprint)
     return None if sources.find(domain.source) else str(from_hub(domain)._fingerprint)
 

@@ -129,20 +129,21 @@ def test_a_reused_actor_holds_its_gpu(gpu_ray: None, gpu_task: Task, tmp_path: P
 
 @on_a_gpu
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=two_gpus)])
-@pytest.mark.parametrize("fsdp", [False, True], ids=["ddp", "fsdp2"])
+@pytest.mark.parametrize(("fsdp", "dtype"), [(False, "float32"), (True, "float32"), (True, "auto")])
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 def test_a_group_is_one_gpu(
-    gpu_ray: None, gpu_task: Task, tmp_path: Path, workers: int, fsdp: bool, lora: dict[str, Any] | None
+    gpu_ray: None, gpu_task: Task, tmp_path: Path, workers: int, fsdp: bool, dtype: Any, lora: dict[str, Any] | None
 ) -> None:
-    # one kind of numbers for all: FSDP2 shards float32 weights and computes in bf16, as autocast does
-    task = replace(gpu_task, model=replace(gpu_task.model, dtype="float32"))
+    # float32: FSDP2 shards float32 weights and computes in bf16, as autocast does. auto: with LoRA it must shard frozen
+    # weights in bf16 beside adapters in float32
+    task = replace(gpu_task, model=replace(gpu_task.model, dtype=dtype))
     one = curve(run(task, {"lora": lora}))
     if fsdp:
         task = replace(task, trainer_args={"fsdp": True, "fsdp_config": {"version": 2}})
     what = trainable(task, ScalingConfig(num_workers=workers, use_gpu=True), group=True)
     [result] = fit(what, {"lora": lora}, tmp_path)
     frame = result.metrics_dataframe.drop_duplicates("step")  # Tune repeats a function's last report when it ends
-    assert frame["eval_loss"].tolist() == pytest.approx(one, rel=5e-3)
+    assert frame["eval_loss"].tolist() == pytest.approx(one, rel=5e-3 if dtype == "float32" else 2e-2)
     model, _ = load(result.checkpoint)
     assert all(torch.isfinite(p).all() for p in model.parameters())
 

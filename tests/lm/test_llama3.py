@@ -6,13 +6,14 @@ local rows in the hub's column formats.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from examples.llama3_nine_datasets import DATASETS, hub_rows
-from jobs_ray.lm import Accuracy, Domain, Model, Session, Task, TaskError, load, param_space, run
+from examples.llama3_nine_datasets import DATASETS, hub_rows, scaling
+from jobs_ray.lm import Accuracy, Domain, Model, Session, Task, TaskError, load, param_space, run, trainable
 from jobs_ray.lm.lora import lora_config
 
 NAMES = tuple(DATASETS)
@@ -83,6 +84,15 @@ def test_the_space_samples_configurations_that_train(llama3_task: Task) -> None:
     sampled = {k: v.sample() for k, v in space["lora"].items()}
     config = {"mixture": space["mixture"].sample(), "lr": 1e-3, "lora": sampled, "max_steps": 20}
     assert run(llama3_task, config, session=session)[-1]["step"] == 20
+
+
+@pytest.mark.parametrize(("dry_run", "bundle"), [(False, {"CPU": 1.0, "GPU": 1.0}), (True, {"CPU": 1.0})])
+def test_one_worker_asks_for_its_gpu_where_none_is_yet(
+    llama3_task: Task, dry_run: bool, bundle: dict[str, float]
+) -> None:
+    asked = scaling(argparse.Namespace(groups=1, dry_run=dry_run))
+    assert trainable(llama3_task, asked, prepare=False).default_resource_request({}).bundles == [bundle]
+    assert scaling(argparse.Namespace(groups=4, dry_run=dry_run)).use_gpu is not dry_run
 
 
 def test_lora_settings() -> None:

@@ -44,12 +44,26 @@ def test_more_trials_than_places_are_said(
     assert "not even one fits" in said
 
 
+def test_a_pretrained_model_on_a_cluster_without_gpus(
+    cluster: Cluster, make_task: Callable[..., Task], base_dir: Path
+) -> None:
+    """A cluster that grows by itself has no GPU at first, and gets none that nobody asks for."""
+    task = make_task(model=Model(name=str(base_dir)))
+    [said] = preflight(task)
+    assert "trials will ask for CPUs only" in said
+    assert said.endswith("give ScalingConfig(num_workers=1, use_gpu=True)")
+    assert preflight(task, ScalingConfig(num_workers=1)) == []
+    [said] = preflight(task, ScalingConfig(num_workers=1, use_gpu=True, accelerator_type="H100"))
+    assert "ask for 1 CPU, 1 GPU, 0.001 accelerator_type:H100; the cluster has" in said
+    assert "a cluster that grows by itself adds them" in said
+
+
 def test_files_that_only_the_driver_sees_are_named(
     cluster: Cluster, make_task: Callable[..., Task], tokenizer_dir: Path
 ) -> None:
     mine = f"/proc/self/task/{os.getpid()}"  # a folder that exists in this process only
     task = make_task(model=Model(name=mine, tokenizer=str(tokenizer_dir)))
-    said = preflight(task)
+    said = preflight(task, ScalingConfig(num_workers=1))
     assert len(said) == 2  # of each node
     assert all(f"does not see {mine}; put data and model" in sentence for sentence in said)
     assert str(tokenizer_dir) not in "".join(said)
@@ -140,7 +154,14 @@ def test_memory_is_counted_from_shapes(make_task: Callable[..., Task], base_dir:
         {"r": 4, "modules": "all-linear"},
         {"r": 4, "modules": r".*\.mlp\.up_proj"},
         {"r": 4, "q_proj": False, "v_proj": False},
-        {"r": 2, "modules": ["v_proj"], "modules_to_save": ["input_layernorm"], "dora": True, "end": "first", "num_layers": 1},
+        {
+            "r": 2,
+            "modules": ["v_proj"],
+            "modules_to_save": ["input_layernorm"],
+            "dora": True,
+            "end": "first",
+            "num_layers": 1,
+        },
     ]
     for other in others:
         model = session.models.build({"lora": other}, 0)

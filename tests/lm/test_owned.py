@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from accelerate import FullyShardedDataParallelPlugin
+from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from ray.train import ScalingConfig
 from transformers import TrainingArguments
 
 from jobs_ray.lm import Domain, Model, Session, Task, TaskError, run, trainable
 from jobs_ray.lm.loop import arguments, build
 from jobs_ray.lm.mixing import collate
-from jobs_ray.lm.owned import OWNED
+from jobs_ray.lm.owned import OWNED, check_saving, settled
+from jobs_ray.lm.requirements import worker_resources
 
 
 @pytest.mark.parametrize(
@@ -40,6 +45,102 @@ def test_one_worker_has_nothing_to_shard(make_task: Callable[..., Task]) -> None
     for scaling in (None, ScalingConfig(num_workers=1)):
         with pytest.raises(TaskError, match=r"fsdp, which shards .* one worker; give ScalingConfig\(num_workers"):
             trainable(task, scaling)
+
+
+def test_a_group_of_cpus_does_not_shard(make_task: Callable[..., Task]) -> None:
+    task = make_task(trainer_args={"fsdp": True})
+    for scaling in (ScalingConfig(num_workers=2), ScalingConfig(num_workers=2, resources_per_worker={"CPU": 2})):
+        with pytest.raises(TaskError, match=r"fsdp, which needs GPUs, .*plain DDP\); give ScalingConfig\(use_gpu=True"):
+            trainable(task, scaling)
+    if not torch.cuda.is_available():
+        with pytest.raises(TaskError, match="fsdp, which needs GPUs"):
+            trainable(task, group=True)
+    trainable(task, ScalingConfig(num_workers=2, use_gpu=True), prepare=False)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "bundle"),
+    [
+        ({"accelerator_type": "H100", "use_gpu": True}, {"CPU": 1.0, "GPU": 1.0, "accelerator_type:H100": 0.001}),
+        ({"use_gpu": True, "resources_per_worker": {"CPU": 4, "other": 1}}, {"CPU": 4.0, "GPU": 1.0, "other": 1.0}),
+        ({"use_gpu": True, "resources_per_worker": {"CPU": 0, "GPU": 0.5}}, {"GPU": 0.5}),
+        ({}, {"CPU": 1.0}),
+    ],
+    ids=["accelerator_type", "resources", "no CPU", "default"],
+)
+def test_one_worker_asks_for_what_it_was_given(
+    make_task: Callable[..., Task], scaling: dict[str, Any], bundle: dict[str, float]
+) -> None:
+    given = ScalingConfig(num_workers=1, **scaling)
+    asked = trainable(make_task(), given, prepare=False).default_resource_request({})
+    assert asked.bundles == [bundle]
+    assert {name: amount for name, amount in worker_resources(given).items() if amount} == bundle
+
+
+def test_labels_are_for_groups(make_task: Callable[..., Task]) -> None:
+    scaling = ScalingConfig(num_workers=1, label_selector={"ray.io/accelerator-type": "H100"})
+    with pytest.raises(TaskError, match=r"label_selector=.*H100.*; give group=True"):
+        trainable(make_task(), scaling)
+    trainable(make_task(), scaling, group=True, prepare=False)
+
+
+@pytest.mark.parametrize("name", ["state_dict_type", "fsdp_state_dict_type"])
+@pytest.mark.parametrize("how", ["dict", "text", "file"])
+@pytest.mark.parametrize("kind", ["SHARDED_STATE_DICT", "LOCAL_STATE_DICT"])
+def test_checkpoints_in_pieces_are_refused_however_spelt(
+    make_task: Callable[..., Task], tmp_path: Path, name: str, how: str, kind: str
+) -> None:
+    def spelt(config: dict[str, Any]) -> Any:
+        file = tmp_path / "fsdp.json"
+        file.write_text(json.dumps(config))
+        return {"dict": config, "text": json.dumps(config), "file": str(file)}[how]
+
+    with pytest.raises(TaskError, match=rf"{name} {kind} leaves .* in pieces .*; use FULL_STATE_DICT"):
+        make_task(trainer_args={"fsdp": True, "fsdp_config": spelt({"version": 1, name: kind})})
+    make_task(trainer_args={"fsdp": True, "fsdp_config": spelt({name: "full_state_dict"})})
+
+
+@pytest.mark.parametrize("name", ["fsdp_config", "deepspeed"])
+def test_files_are_read_where_the_task_is_made(
+    make_task: Callable[..., Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TaskError, match=rf"{name} must be a dict or the path of a JSON file.*'no\.json'.*{tmp_path}"):
+        make_task(trainer_args={name: "no.json"})
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(TaskError, match=r"'list\.json' \(it holds a list\)"):
+        make_task(trainer_args={name: Path("list.json")})
+    (tmp_path / "a.json").write_text('{"version": 2}')
+    task = make_task(trainer_args={name: "a.json", "optim": "sgd"})
+    assert settled(task.trainer_args) == {name: {"version": 2}, "optim": "sgd"}
+    text = {name: '{"version": "2"}'}  # transformers makes a number of it
+    assert settled(make_task(trainer_args=text).trainer_args) == text
+
+
+def test_base64_is_deepspeeds_third_way(make_task: Callable[..., Task]) -> None:
+    task = make_task(trainer_args={"deepspeed": "eyJ0cmFpbl9iYXRjaF9zaXplIjogImF1dG8ifQ=="})
+    assert settled(task.trainer_args) == {"deepspeed": {"train_batch_size": "auto"}}
+
+
+def test_what_only_the_trainer_knows_of_its_checkpoints(make_task: Callable[..., Task], tmp_path: Path) -> None:
+    def zero(model: Any, **config: Any) -> Any:
+        args = SimpleNamespace(hf_deepspeed_config=HfDeepSpeedConfig({"zero_optimization": config}))
+        return SimpleNamespace(is_fsdp_enabled=False, is_deepspeed_enabled=True, args=args, model=model)
+
+    def fsdp(kind: str | None) -> Any:
+        plugin = FullyShardedDataParallelPlugin(fsdp_version=2, state_dict_type=kind)
+        state = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+        return SimpleNamespace(is_fsdp_enabled=True, is_deepspeed_enabled=False, accelerator=state)
+
+    adapters, whole, gather = SimpleNamespace(peft_config={}), object(), "stage3_gather_16bit_weights_on_model_save"
+    with pytest.raises(TaskError, match=f"ZeRO-3 without {gather} leaves .* in pieces"):
+        check_saving(zero(whole, stage=3))
+    for trainer in (zero(adapters, stage=3), zero(whole, stage=2), zero(whole, stage=3, **{gather: True})):
+        check_saving(trainer)
+    with pytest.raises(TaskError, match=r"would save .*SHARDED_STATE_DICT, .*; set .* FSDP_STATE_DICT_TYPE"):
+        check_saving(fsdp(None))  # as transformers 5.0 leaves it
+    check_saving(fsdp("FULL_STATE_DICT"))
+    check_saving(build({}, Session(make_task()), lambda *_: None, tmp_path))
 
 
 def test_what_the_loop_sets_is_owned(make_task: Callable[..., Task], tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, load_dataset
+import ray
+from datasets import Dataset, load_dataset, load_from_disk
 
+from jobs_ray import cluster
 from jobs_ray.lm import Accuracy, DataError, Domain, Session, Task, metrics, run, travel
 from jobs_ray.lm.packing import packed_for_workers, settled
+from jobs_ray.lm.requirements import _files
 
 TEXTS = [{"text": f"the cat sees {i} birds and a dog runs from the wolf"} for i in range(60)]
 QUESTIONS = [{"prompt": f"who sees {i}?", "completion": " the cat"} for i in range(20)]
@@ -78,3 +81,18 @@ def test_rows_in_memory_travel_themselves(make_task: Callable[..., Task], tmp_pa
     task = make_task(domains={"t": domain}, target={"v": domain.validation()}, cache_dir=str(tmp_path / "c"))
     there = pickle.loads(pickle.dumps(packed_for_workers(settled(task))))
     assert len(Session(replace(there, cache_dir=str(tmp_path / "another"))).train["t"]) > 0
+
+
+def test_what_a_node_without_the_cache_would_miss(
+    make_task: Callable[..., Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said by `lm.preflight`: tokens can be made again there, of rows that stay here they cannot. Ray's answers, which
+    are those of two nodes, the second without the cache, are written out: see `test_lm_preflight` for real ones."""
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}] * 2)
+    monkeypatch.setattr(cluster, "missing_on_nodes", lambda paths: {"10.0.0.2": [p for p in paths if "/c/" in p]})
+    Dataset.from_list(TEXTS).save_to_disk(str(tmp_path / "rows"))
+    stream = Domain(Dataset.from_list(TEXTS).to_iterable_dataset(), streaming=40)
+    task = make_task(domains={"s": stream}, target={"v": Domain(TEXTS)}, cache_dir=str(tmp_path / "c"))
+    assert ["tokenises the data itself" in said for said in _files(task, None)] == [True]
+    held = replace(task, target={"v": Domain(load_from_disk(str(tmp_path / "rows")))})
+    assert [r"would not find what was packed of ['v'], which stay" in said for said in _files(held, None)] == [True]
