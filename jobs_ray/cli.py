@@ -119,10 +119,17 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    print(plan_text(
-        arguments.budget, arguments.max_t, short_t=arguments.short_t, dim=arguments.dim,
-        resume=arguments.resume, num_trials=arguments.num_trials,
-    ))  # fmt: skip
+    budget, max_t, short_t = arguments.budget, arguments.max_t, arguments.short_t
+    try:
+        said = plan_text(
+            budget, max_t, short_t=short_t, dim=arguments.dim, resume=arguments.resume, num_trials=arguments.num_trials
+        )
+    except ArithmeticError as error:
+        short = "" if short_t is None else f" and --short-t {short_t:g}"
+        raise UsageError(
+            f"--budget {budget:g} with --max-t {max_t:g}{short} buys more runs than can be counted"
+        ) from error
+    print(said)
     return 0
 
 

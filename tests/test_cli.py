@@ -13,6 +13,7 @@ import pytest
 
 from jobs_ray import cli
 from jobs_ray.lm import demo
+from jobs_ray.report import command as report_command
 from jobs_ray.search.budget import allocate, optimal_num_full
 
 
@@ -44,6 +45,18 @@ def test_plan_prints_the_allocation(capsys: pytest.CaptureFixture[str], resume: 
     assert max(map(len, printed.splitlines())) <= 80
 
 
+def test_the_numbers_of_a_plan_in_words() -> None:
+    said = " ".join(cli.plan_text(20, 25, short_t=4, dim=7, resume=True).split())
+    split, best = allocate(20, None, 0.16, 0.84), optimal_num_full(20, 0.16, 7)
+    assert "Budget: 20 full runs of 25 steps (in the unit of --max-t), 500 in all." in said
+    assert "costs 0.16 full runs; promoting one trains the other 21 and costs 0.84." in said
+    configs, full = split.learn_short + split.search_short, split.learn_full + split.confirm
+    assert f"(configurations: {configs}, fully trained: {full})" in said
+    assert f"N* = {best} full runs to learn from, then {int((20 - best) / 0.16 + 1e-9)} short ones." in said
+    limited = " ".join(cli.plan_text(20, 25, short_t=4, num_trials=5).split())
+    assert f"or allow at least {allocate(20, None, 0.16, 1.0).trials}." in limited
+
+
 def test_plan_says_when_the_limit_on_trials_binds(capsys: pytest.CaptureFixture[str]) -> None:
     plan = ["plan", "--budget", "10", "--max-t", "100", "--num-trials"]
     cli.main([*plan, "5"])
@@ -67,6 +80,9 @@ def test_plan_says_when_the_budget_is_too_small_for_its_shape(capsys: pytest.Cap
         (["--budget", "5", "--max-t", "25", "--dim", "1.5"], "whole number"),
         (["--budget", "5", "--max-t", "25", "--dim", "inf"], "whole number"),
         (["--budget", "5", "--max-t", "25", "--short-t", "25"], "less than --max-t = 25"),
+        (["--budget", "10", "--max-t", "1e10", "--short-t", "1e-300"], "and --short-t 1e-300 buys more runs than can"),
+        (["--budget", "10", "--max-t", "1e10", "--short-t", "1e-320"], "buys more runs than can be counted"),
+        (["--budget", "1e308", "--max-t", "1e308"], "--budget 1e+308 with --max-t 1e+308 buys more runs than can"),
         (["--max-t", "25"], "--budget"),
     ],
 )
@@ -110,6 +126,14 @@ def test_other_slips_are_one_sentence_too(arguments: list[str], said: str, capsy
         code = end.code
     assert code == 2
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_interrupted_command_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report_command, "run", interrupted)
+    assert cli.main(["report", "anywhere"]) == 130
 
 
 def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

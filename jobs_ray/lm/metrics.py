@@ -6,12 +6,14 @@ chat (or says `chat=True`), else as plain text. Every rank asks its share, in th
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from jobs_ray.lm import domains, evaluation, formatting
@@ -36,13 +38,13 @@ def questions(task: Task, tokenizer: Any) -> list[Question]:
     rows = domains.load(domain, Path(task.cache_dir))
     kind = domains.kind_of(domain, rows)
     how = {"prompt": domain.prompt, "completion": domain.completion, "tokenizer": tokenizer, "chat": domain.chat}
-    chosen = rows.select(evaluation.sample(len(rows), spec.questions, task.seed))
-    # a row without an answer is left out of training, too
-    asked = [question for row in chosen if (question := formatting.asked_of(row, kind, **how)).answer.strip()]
+    chosen = evaluation.sample(len(rows), spec.questions, task.seed)
+    # a row without an answer is left out of training, too; another takes its place
+    others = np.random.default_rng([task.seed, len(rows), 1]).permutation(sorted(set(range(len(rows))) - set(chosen)))
+    answered = (q for at in (*chosen, *others) if (q := formatting.asked_of(rows[int(at)], kind, **how)).answer.strip())
+    asked = list(itertools.islice(answered, len(chosen)))
     if not asked:
-        raise DataError(
-            f"none of the {len(chosen)} questions of {domain.source!r:.200} has an answer; check its columns"
-        )
+        raise DataError(f"none of the {len(rows)} questions of {domain.source!r:.200} has an answer; check its columns")
     return asked
 
 

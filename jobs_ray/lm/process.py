@@ -31,7 +31,7 @@ def leave_others_gpus() -> None:
     it would train on the first of them, beside whoever holds that. Before anything asks CUDA."""
     import ray
 
-    if not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
+    if ray.is_initialized() and not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
         os.environ.update(NO_GPU)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jobs_ray.report.answer import duration
-from jobs_ray.report.experiment import Report
+from jobs_ray.report.experiment import Report, Row
 from jobs_ray.report.figure_style import SHARES, label, style
 from jobs_ray.report.figures_trials import best_so_far
 from jobs_ray.report.tables import config_line, decimals
@@ -30,9 +31,8 @@ def compare(reports: Sequence[Report]) -> Section:
     show = decimals(reports[0])
     rows, details = [], []
     for name, report in zip(names(reports), reports, strict=True):
-        # observations from elsewhere are nothing that the search found for its cost
+        trials = _own(report)
         best = next((row for row in report.best_first() if row.final is not None and not row.observed), None)
-        trials = [row for row in report.trials if not row.observed]
         full = sum(row.final is not None for row in trials)
         wall = "-" if report.wall_s is None else duration(report.wall_s)
         value = "-" if best is None or best.final is None else show(best.final)
@@ -55,6 +55,11 @@ def compare(reports: Sequence[Report]) -> Section:
     return Section("Experiments compared", header, tuple(rows), tuple(notes), tuple(details), left=2)
 
 
+def _own(report: Report) -> tuple[Row, ...]:
+    """Observations from elsewhere are nothing that the search found for its cost."""
+    return tuple(row for row in report.trials if not row.observed)
+
+
 def _length(report: Report) -> str:
     length = report.plan["max_t"] if report.plan else max((row.last_t for row in report.trials), default=0.0)
     return f"{length:g}"
@@ -66,7 +71,7 @@ def best_against_cost(reports: Sequence[Report]) -> Any:
 
     figure = go.Figure()
     for number, (name, report) in enumerate(zip(names(reports), reports, strict=True)):
-        steps = best_so_far(report)
+        steps = best_so_far(replace(report, trials=_own(report)))
         figure.add_scatter(
             x=[x for x, _ in steps], y=[y for _, y in steps], mode="lines+markers", name=label(name),
             line={"shape": "hv", "color": SHARES[number % len(SHARES)]}, marker={"size": 5},

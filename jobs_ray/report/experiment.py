@@ -154,14 +154,19 @@ def leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def varied(parameters: Mapping[str, Any], configs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Paths of what the search varied: its parameters, and (parts of chosen options) whatever differs."""
+    """Paths of what the search varied: its parameters, and (parts of chosen options) whatever differs.
+
+    Everything, where no parameters are known and nothing differs.
+    """
     seen: dict[str, set[str]] = {}
     for config in configs:
         for path, value in leaves(config):
             seen.setdefault(path, set()).add(repr(value))
-    count = max((len(values) for values in seen.values()), default=0)
+    unknown = not parameters and all(len(values) == 1 for values in seen.values())
+
+    def is_of(path: str, parameter: str) -> bool:  # or the other way round: a list is one leaf
+        return f"{path}/".startswith(f"{parameter}/") or parameter.startswith(f"{path}/")
+
     return frozenset(
-        path
-        for path, values in seen.items()
-        if len(values) > 1 or count <= 1 or any(path == p or path.startswith(f"{p}/") for p in parameters)
+        path for path, values in seen.items() if unknown or len(values) > 1 or any(is_of(path, p) for p in parameters)
     )

@@ -116,7 +116,7 @@ def _active(report: Report, rows: Sequence[Row]) -> Sequence[Sequence[bool]]:
     if report.space is None:
         return []
     X = np.array([row.x or (0.0,) * report.space.dim for row in rows]).reshape(len(rows), report.space.dim)
-    inside = np.array([bool(row.x) for row in rows])
+    inside = np.array([bool(row.x) for row in rows], dtype=bool)  # there may be none yet
     active: Sequence[Sequence[bool]] = (report.space.active(X) & inside[:, None]).T.tolist()
     return active
 

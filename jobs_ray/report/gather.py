@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from jobs_ray.report.figure_style import at
 from jobs_ray.report.foreign import collect_foreign, is_foreign
 from jobs_ray.report.predictions import Predicted, predictions
 from jobs_ray.space import Mixture
-from jobs_ray.trials import Trial, TrialStatus
+from jobs_ray.trials import StateError, Trial, TrialStatus
 
 if TYPE_CHECKING:
+    import pyarrow.fs
+
     from jobs_ray.search.optimizer import JoBSOptimizer
     from jobs_ray.tune.session import Session
 
@@ -38,13 +41,27 @@ def collect(
     Raises FileNotFoundError when it does not exist or holds no experiment, StateError when the state is damaged,
     ValueError when nothing tells which metric to show, ImportError without ray.
     """
-    from jobs_ray.tune.placeholders import named, path_of
     from jobs_ray.tune.results import load_session, locate
 
     filesystem, path = locate(folder)
     if is_foreign(filesystem, path):
         return collect_foreign(filesystem, path, metric, mode, time_attr)
-    session = load_session(folder)
+    with sound(path):
+        return _collect(filesystem, path, load_session(folder))
+
+
+@contextmanager
+def sound(folder: str) -> Iterator[None]:
+    """Raises StateError where a saved number cannot be reckoned with: a budget of 1e308, which nothing checks."""
+    try:
+        yield
+    except ArithmeticError as error:
+        raise StateError(f"the state saved in {folder} is damaged ({error!r}); restore an older copy of it") from error
+
+
+def _collect(filesystem: pyarrow.fs.FileSystem, path: str, session: Session) -> Report:
+    from jobs_ray.tune.placeholders import named, path_of
+
     core = session.core
     summary = session.report()
     predicted = predictions(core)

@@ -1,6 +1,7 @@
 """What Ray Tune itself wrote into an experiment's folder: its trials, when they ran, what they reported, their errors.
 
-The folder is not trusted. Nothing is unpickled, files are read up to a limit, and links that lead out are not followed.
+The folder is not trusted. Nothing is unpickled, files are read up to a limit, and links that lead out are not followed,
+neither those of files nor those of whole trials.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs_ray.report.objects import pickles_named
@@ -177,13 +179,7 @@ def last_error(filesystem: pyarrow.fs.FileSystem, folder: str) -> str | None:
 
 def located(filesystem: pyarrow.fs.FileSystem, folder: str, experiment: RayExperiment) -> RayExperiment:
     """The experiment with the trials' folders that are there, as paths of `filesystem`."""
-    import pyarrow.fs
-
-    there = {
-        info.base_name: info.path
-        for info in filesystem.get_file_info(pyarrow.fs.FileSelector(folder))
-        if info.type is pyarrow.fs.FileType.Directory
-    }
+    there = {info.base_name: info.path for info in _folders(filesystem, folder)}
     trials = {
         name: replace(trial, folder=there[trial.folder])
         for name, trial in experiment.trials.items()
@@ -194,15 +190,23 @@ def located(filesystem: pyarrow.fs.FileSystem, folder: str, experiment: RayExper
 
 def folders_of(filesystem: pyarrow.fs.FileSystem, folder: str, trial_ids: Sequence[str]) -> dict[str, str]:
     """The folders whose names hold these ids: also where Ray's state is gone."""
-    import pyarrow.fs
-
     found: dict[str, str] = {}
     if trial_ids:
-        for info in filesystem.get_file_info(pyarrow.fs.FileSelector(folder)):
+        for info in _folders(filesystem, folder):
             name = next((name for name in trial_ids if name in info.base_name), None)
-            if name is not None and info.type is pyarrow.fs.FileType.Directory:
+            if name is not None:
                 found[name] = info.path
     return found
+
+
+def _folders(filesystem: pyarrow.fs.FileSystem, folder: str) -> Iterator[Any]:
+    import pyarrow.fs
+
+    local, inside = isinstance(filesystem, pyarrow.fs.LocalFileSystem), Path(folder).resolve()
+    for info in filesystem.get_file_info(pyarrow.fs.FileSelector(folder)):
+        own = not local or Path(info.path).resolve().is_relative_to(inside)
+        if own and info.type is pyarrow.fs.FileType.Directory:
+            yield info
 
 
 def lived_s(start: float, end: float, pauses: Sequence[tuple[float, float]]) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from jobs_ray.report.command import ReportError, require_ray
 from jobs_ray.report.numbers import positive
+from jobs_ray.report.terminal import visible
 
 if TYPE_CHECKING:
     from jobs_ray.tune.live import Standing
@@ -30,14 +31,15 @@ def run(arguments: argparse.Namespace) -> int:
     from jobs_ray.tune.live import readable
 
     found = look(arguments.experiment) if arguments.once else _followed(arguments.experiment, arguments.every)
+    name = visible(arguments.experiment)
     print(found.standing.line())
     if found.silent:
         print(
             f"Nothing was saved for {readable(found.silent_s)} while trials run: the driver may be dead. What there "
-            f"is: jobs-ray report {arguments.experiment}; to go on: Tuner.restore"
+            f"is: jobs-ray report {name}; to go on: Tuner.restore"
         )
     elif not arguments.once:
-        print(f"The search is over: jobs-ray report {arguments.experiment}")
+        print(f"The search is over: jobs-ray report {name}")
     return 0
 
 
@@ -83,6 +85,7 @@ class Look:
 def look(folder: str, before: Look | None = None) -> Look:
     """As last saved; `before`, with the time that has passed, while nothing was saved since. Raises ReportError."""
     from jobs_ray.report import ray_folder
+    from jobs_ray.report.gather import sound
     from jobs_ray.report.predictions import predictions
     from jobs_ray.search.optimizer import FINISHED
     from jobs_ray.tune.live import standing
@@ -93,14 +96,16 @@ def look(folder: str, before: Look | None = None) -> Look:
         saved = last_saved(filesystem, path)
         if before is not None and saved and saved == before.saved:
             return _timed(replace(before, silent_s=time.time() - saved))
-        session = load_session(folder)
         seconds = ray_folder.read(filesystem, path).wall_s or 0.0
+        with sound(path):
+            session = load_session(folder)
+            found = predictions(session.core, left_out=False)
+            known = {name: (p.mean, p.stddev) for name, p in found.trials.items()}
+            now = standing(session, known, found.own.rmse if found.own else None, seconds, 0.0)
+            over = not now.running and session.core.propose(quick=True) is FINISHED
     except (OSError, ValueError) as error:  # StateError is a ValueError
         raise ReportError(str(error)) from error
-    found = predictions(session.core, left_out=False)
-    known = {name: (p.mean, p.stddev) for name, p in found.trials.items()}
-    now = standing(session, known, found.own.rmse if found.own else None, seconds, 0.0)
-    over = not now.running and session.core.propose(quick=True) is FINISHED
+    now = replace(now, metric=visible(str(now.metric)), unit=visible(str(now.unit)))  # the folder's, of any type
     return _timed(Look(now, over, saved, time.time() - saved))
 
 

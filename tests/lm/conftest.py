@@ -145,6 +145,21 @@ def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def with_begin(tokenizer_dir: Path) -> Any:
+    """A tokenizer that writes <s> before every text, as Llama's."""
+    from tokenizers import processors
+
+    from jobs_ray.lm.model import load_tokenizer
+
+    tokenizer = load_tokenizer(Model(config={"model_type": "llama"}, tokenizer=str(tokenizer_dir)))
+    tokenizer.bos_token = "<s>"
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    return tokenizer
+
+
 @pytest.fixture(scope="session")
 def lm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lm-cache")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ray import tune
 from ray.tune import TuneError
 
-from jobs_ray.lm import Model, PruneCheckpoints, Session, Task, TaskError, load, run, run_config
+from jobs_ray.lm import Model, PruneCheckpoints, Session, Task, TaskError, evaluation, load, run, run_config
 from jobs_ray.lm.actor import actor_trainable
 from jobs_ray.lm.loop import train
 from jobs_ray.lm.resume import RUN_FILE, can_go_on
@@ -73,6 +74,16 @@ def test_a_run_that_may_be_stopped_anywhere_can_be_gone_on_from(make_task: Calla
     assert json.loads((tmp_path / "full" / RUN_FILE).read_text())["step"] < session.task.max_steps
 
 
+def test_a_task_may_keep_the_last(
+    make_task: Callable[..., Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([1.0, 2.0])  # best at first
+    monkeypatch.setattr(evaluation, "loss_sums", lambda *_, **__: torch.tensor([next(losses), 1.0]))
+    reports = run(make_task(max_steps=2, eval_every=1, save="last"), {}, keep=tmp_path / "c")
+    assert [r["eval_loss"] for r in reports] == [1.0, 2.0]
+    assert json.loads((tmp_path / "c" / RUN_FILE).read_text())["step"] == 2
+
+
 def test_sharded_checkpoints_are_refused(make_task: Callable[..., Task]) -> None:
     with pytest.raises(TaskError, match="FULL_STATE_DICT"):
         make_task(trainer_args={"fsdp": "full_shard", "fsdp_config": {"state_dict_type": "SHARDED_STATE_DICT"}})
@@ -81,8 +92,9 @@ def test_sharded_checkpoints_are_refused(make_task: Callable[..., Task]) -> None
 class Trial:
     """What the callback looks at in Ray's Trial."""
 
-    def __init__(self, folder: Path, name: str, config: dict[str, Any], loss: float) -> None:
-        self.trial_id, self.config, self.last_result, self.finished = name, config, {"eval_loss": loss}, True
+    def __init__(self, folder: Path, name: str, config: dict[str, Any], loss: float, **metrics: float) -> None:
+        self.trial_id, self.config, self.finished = name, config, True
+        self.last_result = {"eval_loss": loss, **metrics}
         (folder / name).mkdir()
         (folder / name / RUN_FILE).write_text("{}")
         self.checkpoint = tune.Checkpoint.from_directory(folder / name)
@@ -147,6 +159,32 @@ def test_promoted_runs_take_no_place_among_those_that_wait(tmp_path: Path) -> No
     assert {p.name for p in tmp_path.iterdir()} == {"s2", "s3", "p0", "p1"}
 
 
+def test_only_checkpoints_of_ours_are_deleted(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("x")
+    promotion = Trial(tmp_path, "p", {"max_steps": 12, "resume_from": str(mine.parent)}, 1.0)
+    PruneCheckpoints(12).on_trial_complete(0, [promotion], promotion)
+    assert mine.exists()
+
+
+def test_a_reused_actor_starts_with_nothing_of_the_last_trials(
+    make_task: Callable[..., Task], cluster: Any, tmp_path: Path
+) -> None:
+    task = make_task(eval_rows=1, keep_optimizer=True, max_steps=2, eval_every=1)
+    actor = actor_trainable(task, {"CPU": 1.0})({})
+    actor.train()
+    actor.save(str(tmp_path / "one"))
+    assert (tmp_path / "one" / RUN_FILE).exists()
+    assert actor.reset({})
+    actor.save(str(tmp_path / "none"))  # before the second trial's first report
+    assert not (tmp_path / "none" / RUN_FILE).exists()
+    actor.restore(str(tmp_path / "one"))
+    assert actor.reset({"lr": 1e-4})
+    assert actor.train()["step"] == 1  # from the start
+    actor.stop()
+
+
 class Saves(tune.Trainable):
     """Every report comes with a checkpoint of ours."""
 
@@ -194,3 +232,16 @@ def test_run_config_for_a_search(make_task: Callable[..., Task]) -> None:
     assert config.checkpoint_config.num_to_keep == 1
     assert [type(c) for c in config.callbacks] == [tune.Callback, PruneCheckpoints]
     assert config.name == "x"
+
+
+def test_run_config_prunes_by_its_metric_and_keys(make_task: Callable[..., Task], tmp_path: Path) -> None:
+    task = make_task(steps_key="steps", resume_key="from")
+    [prune] = run_config(task, keep=2, metric="accuracy", mode="max").callbacks
+    trials: list[Any] = []
+    for i, accuracy in enumerate([0.1, 0.9, 0.5]):
+        trials.append(Trial(tmp_path, f"s{i}", {"steps": 3}, 1.0 + i, accuracy=accuracy))
+        prune.on_trial_complete(i, trials, trials[-1])
+    assert {p.name for p in tmp_path.iterdir()} == {"s1", "s2"}
+    trials.append(Trial(tmp_path, "p", {"steps": 12, "from": str(tmp_path / "s1")}, 0.5, accuracy=1.0))
+    prune.on_trial_complete(3, trials, trials[-1])
+    assert {p.name for p in tmp_path.iterdir()} == {"s2", "p"}

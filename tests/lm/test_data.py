@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from jobs_ray.lm import DataError, Domain, Model, Task, formatting
+from jobs_ray.lm import DataError, Domain, Model, Session, Task, formatting, tokens
 from jobs_ray.lm.domains import fingerprint, load
 from jobs_ray.lm.model import load_tokenizer
-from jobs_ray.lm.packed import PackedRows
-from jobs_ray.lm.packing import pack
+from jobs_ray.lm.packed import ROWS_A_BATCH, PackedRows
+from jobs_ray.lm.packing import key_of, pack
 from jobs_ray.lm.tokens import IGNORE
 
 ROWS = [{"text": f"the cat sees {i} birds"} for i in range(40)]
@@ -59,6 +59,14 @@ def test_parts_are_disjoint_and_complete() -> None:
     assert len(held) == 4
     assert sorted(train + held) == sorted(r["text"] for r in ROWS)
     assert len(load(replace(domain, part="all", max_examples=7), Path("."))) == 7
+    few = replace(domain, max_examples=3)  # of what is trained on
+    assert [len(load(part, Path("."))) for part in (few.training(), few.validation())] == [3, 4]
+
+
+def test_what_is_held_out_is_not_trained_on(make_task: Callable[..., Task]) -> None:
+    domain = Domain([{"prompt": f"one {i}", "completion": " two"} for i in range(40)], held_out=0.25)
+    session = Session(make_task(domains={"d": domain}, target={"d": domain.validation()}))
+    assert (session.train["d"].info.examples, session.target["d"].info.examples) == (30, 10)
 
 
 def test_fingerprints_follow_content_not_place(tmp_path: Path) -> None:
@@ -68,6 +76,21 @@ def test_fingerprints_follow_content_not_place(tmp_path: Path) -> None:
     two["jsonl"].write_text(one["jsonl"].read_text().replace("cat", "dog"))
     assert fingerprint(Domain(one["jsonl"])) != fingerprint(Domain(two["jsonl"]))
     assert fingerprint(Domain(ROWS)) != fingerprint(Domain(ROWS, held_out=0.1, part="train"))
+
+
+def test_what_changes_the_rows_changes_their_key(tokenizer_dir: Path, tokenizer: Any, with_begin: Any) -> None:
+    domain = Domain([{"prompt": f"one {i}", "completion": " two"} for i in range(40)], held_out=0.1)
+    changes: list[dict[str, Any]] = [
+        {"part": "train"}, {"part": "held_out"}, {"max_examples": 7}, {"chat": True}, {"prompt": "x"},
+        {"completion": "x"}, {"column": "x"}, {"format": "x"}, {"held_out": 0.2}, {"split": "test"}, {"subset": "x"},
+        {"revision": "x"}, {"sample_by": "line"},
+    ]  # fmt: skip
+    others = [replace(domain, **change) for change in changes]
+    assert len({fingerprint(one) for one in (domain, *others)}) == 1 + len(others)
+    ends = load_tokenizer(Model(config={"model_type": "llama"}, tokenizer=str(tokenizer_dir)))
+    ends.eos_token = "<s>"
+    keys = {key_of(domain, tokenizer, 32), key_of(domain, tokenizer, 64), key_of(domain, tokenizer, 32, alone=True)}
+    assert len(keys | {key_of(domain, other, 32) for other in (ends, with_begin)}) == 5
 
 
 def test_text_rows_are_the_documents_joined(tokenizer: Any, tmp_path: Path) -> None:
@@ -110,6 +133,39 @@ def test_loss_only_on_the_completion(tokenizer: Any, tmp_path: Path) -> None:
     starts = np.flatnonzero(row["position_ids"][:used] == 0)
     assert len(starts) == 2
     assert (row["labels"][used:] == IGNORE).all()
+
+
+def test_the_first_token_of_an_example_is_not_learned(tokenizer: Any, tmp_path: Path) -> None:
+    """What stands before it in its row is another example."""
+    rows = pack(Domain([{"prompt": "", "completion": "one two"}] * 2), tokenizer, 32, tmp_path)
+    row, used = rows[0], int(rows.lengths[0])
+    starts = np.flatnonzero(row["position_ids"][:used] == 0)
+    assert len(starts) == 2
+    assert (row["labels"][starts] == IGNORE).all()
+    assert rows.info.loss_tokens == used - 2
+
+
+def test_begin_of_text_stands_before_each_document_and_example(
+    with_begin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "PIECE", 200)
+    texts = ["the cat sees a bird " * 40, "one"]  # the first in pieces
+    rows = pack(Domain([{"text": text} for text in texts]), with_begin, 16, tmp_path)
+    ids = [t for text in texts for t in [*with_begin(text)["input_ids"], with_begin.eos_token_id]]
+    assert ids[0] == with_begin.bos_token_id
+    joined = np.concatenate([rows[i]["input_ids"] for i in range(len(rows))])
+    assert joined.tolist() == ids[: len(ids) // 16 * 16]
+    pair = pack(Domain([{"prompt": "one", "completion": " two"}]), with_begin, 16, tmp_path)
+    assert with_begin.decode(pair[0]["input_ids"][: int(pair.lengths[0])]) == "<s>one two</s>"
+
+
+def test_rows_beyond_the_first_batch_are_their_own(tokenizer: Any, tmp_path: Path) -> None:
+    pairs = [{"prompt": "one", "completion": f" {i}"} for i in range(ROWS_A_BATCH + 50)]
+    rows = pack(Domain(pairs), tokenizer, 16, tmp_path, alone=True)
+    assert len(rows) == len(pairs)
+    for i in (0, ROWS_A_BATCH - 1, ROWS_A_BATCH, len(pairs) - 1):
+        labels = rows[i]["labels"]
+        assert tokenizer.decode(labels[labels != IGNORE]) == f" {i}</s>"
 
 
 def test_long_examples_keep_what_is_learned(tokenizer: Any, tmp_path: Path) -> None:

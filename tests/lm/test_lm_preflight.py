@@ -21,7 +21,9 @@ from ray.train import ScalingConfig
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from benchmarks import gpu
-from jobs_ray.lm import Domain, Model, Session, Task, memory_per_gpu, preflight, trainable
+from jobs_ray.lm import Accuracy, Domain, Model, Session, Task, memory_per_gpu, preflight, trainable
+from jobs_ray.lm.estimate import operations
+from jobs_ray.lm.requirements import _local_files
 
 pytestmark = pytest.mark.filterwarnings(
     "default::ResourceWarning", "default::FutureWarning", "default::DeprecationWarning"
@@ -188,3 +190,23 @@ def test_memory_is_what_an_h100_took(
         model = AutoModelForCausalLM.from_config(LlamaConfig(tie_word_embeddings=False, **gpu.SHAPES[shape]))
     expected = memory_per_gpu(task, model, lora=lora)
     assert expected.total - expected.context == pytest.approx(measured, rel=0.05)
+
+
+def test_operations_are_counted_by_tokens(make_task: Callable[..., Task]) -> None:
+    task = make_task(max_steps=10, eval_every=4, batch_size=4, seq_len=32, eval_rows=5)
+    model = Session(task).models.build({}, 0)
+    parameters = sum(p.numel() for p in model.parameters())
+    trained, evaluated = 10 * 4 * 32, 3 * 5 * 32
+    assert operations(task, model, frozen=False) == parameters * (6 * trained + 2 * evaluated)
+    assert operations(task, model, frozen=True) == parameters * (4 * trained + 2 * evaluated)
+    again = replace(task, activation_checkpointing=True)
+    assert operations(again, model, frozen=True) == parameters * (6 * trained + 2 * evaluated)
+
+
+def test_files_of_the_accuracy_and_the_tokenizer_are_looked_for(
+    make_task: Callable[..., Task], tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    asked = tmp_path / "q.jsonl"
+    asked.write_text('{"question": "x", "answer": "y"}')
+    task = make_task(accuracy=Accuracy(Domain(asked)))
+    assert _local_files(task) == sorted([str(asked), str(tokenizer_dir)])

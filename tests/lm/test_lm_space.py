@@ -10,7 +10,9 @@ import pytest
 from ray import tune
 
 from jobs_ray.lm import Domain, Model, Task, TaskError, param_space, run
+from jobs_ray.lm.mixing import weight_bounds
 from jobs_ray.lm.model import fresh_config, load_tokenizer
+from jobs_ray.lm.packing import prepare
 
 LLAMA = {"model_type": "llama", "num_hidden_layers": 2, "max_position_embeddings": 64, "intermediate_size": 32}
 
@@ -104,6 +106,21 @@ def test_a_single_domain_has_no_mixture(make_task: Callable[..., Task], base_dir
     assert [r["step"] for r in run(task, sampled)] == [3]
     with pytest.raises(TaskError, match="raise it to at least"):  # repeated more often than the task allows
         param_space(make_task(domains=domains, max_epochs_per_domain=0.01))
+
+
+def test_bounds_follow_the_tasks_unit(make_task: Callable[..., Task]) -> None:
+    pairs = Domain([{"prompt": "one plus two plus three " * 2, "completion": " six"}] * 80)
+    domains = {"pairs": pairs, "text": make_task().domains["animals"]}
+    how: dict[str, Any] = {"domains": domains, "target": {"t": pairs}, "max_steps": 40}
+    rows = prepare(make_task(**how))["train"]
+    most = 1.2 * 160 * 31 / sum(packed.info.loss_tokens for packed in rows.values())
+    expected = {unit: weight_bounds(rows, 160, 32, most, unit) for unit in ("tokens", "loss_tokens")}
+    assert expected["tokens"] != expected["loss_tokens"]
+    for unit, bounds in expected.items():
+        space = param_space(make_task(**how, unit=unit, max_epochs_per_domain=most))["mixture"]
+        drawn = [space.sample() for _ in range(300)]
+        for name, bound in bounds.items():
+            assert bound - 0.05 < max(weights[name] for weights in drawn) <= bound + 1e-9
 
 
 def test_the_layers_of_a_composed_model_are_those_of_its_text(

@@ -28,6 +28,10 @@ def test_settings_reach_peft() -> None:
     assert (made.use_rslora, made.use_dora, made.modules_to_save) == (True, True, ["lm_head"])
     plain = lora_config(PLAIN, 2)
     assert (plain.use_rslora, plain.use_dora, plain.modules_to_save) == (False, False, None)
+    made = lora_config({**PLAIN, "alpha": 32, "dropout": 0.05}, 2)
+    assert (made.r, made.lora_alpha, made.lora_dropout) == (4, 32, 0.05)
+    made = lora_config({"r": 4, "v_proj": False, "q_proj": False}, 2)
+    assert (made.lora_alpha, made.lora_dropout, set(made.target_modules)) == (4, 0.0, {"v_proj"})
 
 
 @pytest.mark.slow

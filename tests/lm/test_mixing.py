@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from jobs_ray.lm import Domain, Model, Session, Task, TaskError
-from jobs_ray.lm.mixing import MixedRows, MixturePlan, collate, weight_bounds
+from jobs_ray.lm.mixing import MixedRows, MixturePlan, collate, weight_bounds, weights_of
 from jobs_ray.lm.model import load_tokenizer
 from jobs_ray.lm.packed import PackedRows
 from jobs_ray.lm.packing import pack
 
 
 @pytest.fixture(scope="module")
-def rows(tokenizer_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, PackedRows]:
+def tokenizer(tokenizer_dir: Path) -> Any:
+    return load_tokenizer(Model(config={"model_type": "llama"}, tokenizer=str(tokenizer_dir)))
+
+
+@pytest.fixture(scope="module")
+def rows(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, PackedRows]:
     """Large text, tiny text (one row), questions of uneven length, and another text."""
-    tokenizer = load_tokenizer(Model(config={"model_type": "llama"}, tokenizer=str(tokenizer_dir)))
     folder = tmp_path_factory.mktemp("mix")
     rng = random.Random(0)
     uneven = [{"prompt": "one plus " * rng.randint(1, 6), "completion": " two" * rng.randint(1, 5)} for _ in range(60)]
@@ -94,6 +100,47 @@ def test_prefix_seed_and_epochs(rows: dict[str, PackedRows]) -> None:
     assert len(mine) > 2 * size
     for epoch in range(len(mine) // size):
         assert sorted(mine[epoch * size : (epoch + 1) * size]) == list(range(size))
+
+
+class FullRows:
+    """What a plan asks of packed rows: here so many rows of 32 tokens, all learned."""
+
+    def __init__(self, count: int) -> None:
+        self.lengths = self.learned = np.full(count, 32, dtype=np.int32)
+        self.info = SimpleNamespace(tokens=32 * count, examples=count, rows=count, loss_tokens=32 * count)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def test_every_domain_and_epoch_has_an_order_of_its_own() -> None:
+    rows: Any = {"a": FullRows(50), "b": FullRows(50)}
+    plan = MixturePlan(rows, {"a": 0.5, "b": 0.5}, 300, seed=0)
+    a, b = (plan.row[plan.domain == d] for d in (0, 1))
+    assert (a[:50] != a[50:100]).any()
+    assert (a[:50] != b[:50]).any()
+
+
+def test_a_small_weight_waits_for_its_turn() -> None:
+    rows: Any = {"most": FullRows(400), "few": FullRows(400)}
+    plan = MixturePlan(rows, {"most": 0.95, "few": 0.05}, 200, seed=0)
+    for upto in range(1, 201):  # within half a row
+        assert abs(int((plan.domain[:upto] == 1).sum()) - 0.05 * upto) <= 0.5 + 1e-9, upto
+
+
+def test_weights_that_are_none_are_refused() -> None:
+    for mixture in ({"a": 1.5, "b": -0.5}, {"a": math.nan, "b": 1.0}, {"a": math.inf, "b": 0.0}):
+        with pytest.raises(TaskError, match=">= 0 and sum to 1"):
+            weights_of(mixture, ["a", "b"])
+
+
+def test_a_row_of_text_beside_packed_examples_counts_through(tokenizer: Any, tmp_path: Path) -> None:
+    text = pack(Domain([{"text": "the cat sees a bird " * 20}]), tokenizer, 32, tmp_path)[0]
+    pairs = pack(Domain([{"prompt": "one", "completion": " two"}] * 2), tokenizer, 32, tmp_path)[0]
+    batch = collate([text, pairs])
+    assert batch["position_ids"][0].tolist() == list(range(32))
+    assert batch["labels"][0].tolist() == text["input_ids"].tolist()
+    assert batch["position_ids"][1].tolist() == pairs["position_ids"].tolist()
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

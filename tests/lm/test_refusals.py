@@ -71,6 +71,9 @@ def test_a_row_without_an_answer_is_not_asked(make_task: Callable[..., Task], to
     rows = [{"prompt": f"who sees {i}?", "completion": " the cat" if i % 2 else ""} for i in range(20)]
     task = make_task(accuracy=Accuracy(Domain(rows)))
     assert [q.prompt for q in metrics.questions(task, tokenizer)] == [row["prompt"] for row in rows[1::2]]
+    some = metrics.questions(replace(task, accuracy=Accuracy(Domain(rows), questions=7)), tokenizer)
+    assert len({q.prompt for q in some}) == 7
+    assert all(q.answer.strip() for q in some)
     with pytest.raises(DataError, match=r"none of the 10 questions of .* has an answer"):
         metrics.questions(replace(task, accuracy=Accuracy(Domain(rows[::2]))), tokenizer)
 

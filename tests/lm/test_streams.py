@@ -70,6 +70,7 @@ def test_an_endless_stream_is_read_once(make_task: Callable[..., Task], cluster:
 def test_what_streams(tmp_path: Path) -> None:
     stream = Dataset.from_list(ROWS).to_iterable_dataset()
     assert len(load(Domain(stream, streaming=100), tmp_path)) == 40  # all there is
+    assert [len(load(Domain(stream, streaming=count), tmp_path)) for count in (7, 3, 7)] == [7, 3, 7]
     split = IterableDatasetDict({"train": stream})
     assert load(Domain(split, streaming=3), tmp_path)["text"][:] == [row["text"] for row in ROWS[:3]]
     with pytest.raises(DataError, match=r"the splits \['train'\], not 'test'"):

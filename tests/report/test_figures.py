@@ -4,52 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+import math
 from html import unescape
 from typing import Any
 
 import numpy as np
 import pytest
 from ray import tune
+from report_rows import drawn, made, predicted
 
 from jobs_ray import mixture
 from jobs_ray.report import figures_space, figures_trials, sensitivity
-from jobs_ray.report.experiment import Report, Row
 from jobs_ray.report.figure_style import SHARES, at, cut, label, labels
-from jobs_ray.report.figures import Figure, figures
 from jobs_ray.report.figures_columns import Column, columns, most_important
-from jobs_ray.report.sensitivity import Effect
+from jobs_ray.report.sensitivity import Effect, Interaction
 from jobs_ray.space import Categorical, Integer, Mixture, Real, SearchSpace
-from jobs_ray.trials import Phase, TrialStatus
-from jobs_ray.tune.domains import TuneSpace
 
 LLAMA, MISTRAL = "meta-llama/Meta-Llama-3-8B-Instruct-v0.3-hf", "mistralai/Mistral-Nemo-8B-Instruct-v0.3-hf"
-
-
-def made(param_space: Mapping[str, Any], value: Callable[[Any], float], n: int = 16, unit: str = "full runs") -> Report:
-    """A search of `n` full runs, each of which came to `value(config)`."""
-    user = TuneSpace(param_space)
-    space = SearchSpace(user.core)
-    rows = []
-    for number, x in enumerate(space.sample(n, np.random.default_rng(0))):
-        config = user.ray_config(space.decode(x))
-        final = value(config)
-        rows.append(
-            Row(
-                trial_id=f"t{number}", config=config, phase=Phase.LEARN if number < n // 2 else Phase.SEARCH,
-                status=TrialStatus.COMPLETED, full=True, last_t=1.0, curve=((1.0, final),), failed_at=(), final=final,
-                predicted=None, charged=1.0, promotes=None, resumed=False, superseded=False, observed=False, x=tuple(x),
-            )
-        )  # fmt: skip
-    return Report(
-        folder="made", metric="loss", mode="min", time_attr="t", plan=None, num_samples=None, trials=tuple(rows),
-        budget={"total": None, "spent": float(n), "committed": 0.0, "by_phase": {}, "unit": unit}, quality=None,
-        left_out=None, recommendation=None, mixtures=(), searched=frozenset(), space=space,
-    )  # fmt: skip
-
-
-def drawn(report: Report) -> dict[str, Figure]:
-    return {found.name: found for found in figures(report)}
 
 
 def panels(figure: Any) -> dict[str, list[Any]]:
@@ -97,6 +68,33 @@ def test_a_choice_that_dominates_and_a_parameter_of_one_option() -> None:
     assert [effect.name for effect in found] == ["c", "x"]
     assert found[1].total == pytest.approx(1 / 24 / variance, abs=0.03)
     assert found[0].total == pytest.approx((1 / 12 + 1 / 4) / 4 / variance, abs=0.05)
+
+
+def test_of_a_maximised_metric_the_best_is_the_largest_and_uncertain_values_count_less() -> None:
+    """Naive: the model goes through what is hardly known, too."""
+    space = {"m": mixture("a", "b"), "lr": tune.uniform(0, 1), "z": tune.uniform(0, 1)}
+    report = made(space, lambda c: -((c["lr"] - 0.2 - 0.6 * c["m"]["a"]) ** 2), n=40, mode="max")
+    surface = sensitivity.fit(report)
+    assert surface is not None
+    found = sensitivity.strongest_interaction(report, surface)
+    assert found is not None
+    assert found.parameter == "lr"
+    middle = len(found.weights) // 2
+    weight = found.weights[middle] if found.domain == "a" else 1 - found.weights[middle]
+    assert found.values[found.best[middle]] == pytest.approx(0.2 + 0.6 * weight, abs=0.11)
+    assert sensitivity._mismatch(report, found) > 0.01
+    wild = dataclasses.replace(report.trials[0], trial_id="wild", final=None, predicted=predicted(50.0, 1e4))
+    again = sensitivity.fit(dataclasses.replace(report, trials=(*report.trials, wild)))
+    assert again is not None
+    assert float(again(np.array([wild.x]))[0]) < 10
+
+
+def test_of_a_sum_nothing_is_lost_by_tuning_elsewhere() -> None:
+    report = made({"m": mixture("a", "b"), "u": tune.uniform(0, 1)}, lambda c: c["u"], n=8, mode="max")
+    grid = np.linspace(0, 1, 21)
+    best = [20] * 21
+    found = Interaction("m", "a", "u", grid, list(grid), np.add.outer(grid, grid), best, report.trials[0])
+    assert sensitivity._mismatch(report, found) == 0
 
 
 # ---- spaces with parts that not every configuration has
@@ -286,6 +284,29 @@ def test_second_weights_give_way_to_other_parameters_and_of_a_mixture_those_that
 # ---- colours, and texts from elsewhere
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_axes_colours_and_marks_of_the_space(mode: str) -> None:
+    report = made(
+        {"lr": tune.loguniform(1e-5, 1e-1), "m": mixture("a", "b"), "u": tune.uniform(0, 1)},
+        lambda c: (c["m"]["a"] + math.log10(c["lr"]) / 4 + 0.75) ** 2 + 0.01 * c["u"],
+        n=24,
+    )
+    first = report.best_first()[0]
+    assert first.final is not None
+    open_ = dataclasses.replace(first, final=None, predicted=predicted(first.final))
+    rows = tuple(open_ if row is first else row for row in report.trials)
+    found = drawn(dataclasses.replace(report, trials=rows, mode=mode))
+    shown = found["parameters"].figure
+    kinds = {axis.title.text: axis.type for axis in shown.select_xaxes()}
+    assert (kinds["lr"], kinds["u"]) == ("log", None)
+    symbols = [symbol for trace in shown.data if trace.xaxis in (None, "x") for symbol in trace.marker.symbol]
+    assert (symbols.count("circle-open"), symbols.count("circle")) == (1, 23)
+    assert sum("*" in rank for rank in found["mixtures"].figure.data[0].x) == 23
+    assert found["parallel"].figure.data[0].line.reversescale is (mode == "min")
+    assert found["interaction"].figure.data[0].reversescale is (mode == "min")
+    assert found["interaction"].figure.layout.yaxis.type == "log"
+
+
 def test_thirty_domains_have_thirty_colours() -> None:
     report = made({"m": mixture(*[f"d{i}" for i in range(30)])}, lambda c: c["m"]["d0"], n=8)
     colours = [trace.marker.color for trace in drawn(report)["mixtures"].figure.data]
@@ -293,7 +314,8 @@ def test_thirty_domains_have_thirty_colours() -> None:
 
 
 def test_the_unit_of_a_cost_is_neither_markup_nor_a_field() -> None:
-    report = made({"x": tune.uniform(0, 1)}, lambda c: c["x"], unit="dollars <b> %{z}")
+    plain = made({"x": tune.uniform(0, 1)}, lambda c: c["x"])
+    report = dataclasses.replace(plain, budget={**plain.budget, "unit": "dollars <b> %{z}"})
     for figure in (figures_trials.progress(report), figures_trials.budget(report)):
         templates = [trace.hovertemplate for trace in figure.data if trace.hovertemplate]
         assert templates

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from foreign_runs import losses, made, with_status
 
+from jobs_ray.report.experiment import varied
 from jobs_ray.report.gather import collect
+from jobs_ray.report.inferred_space import infer_space
 from jobs_ray.report.page import write_html
 from jobs_ray.report.tables import text
 from jobs_ray.trials import TrialStatus
-
-Lines = Sequence[Mapping[str, Any]]
-
-
-def made(folder: Path, trials: Mapping[str, tuple[Mapping[str, Any], Lines]], metric: str | None = "loss") -> Path:
-    """Trials by id: the configuration, and what was reported. Ray's own numbers are added."""
-    data = []
-    for name, (config, lines) in trials.items():
-        static = {"trial_id": name, "status": "TERMINATED", "config": config, "relative_logdir": name}
-        running = {"start_time": 1000.0, "last_result": {"timestamp": 1010}}
-        data.append([json.dumps(static), json.dumps(running)])
-        (folder / name).mkdir()
-        rays = {"pid": 1, "time_total_s": 1.5, "iterations_since_restore": 3, "config": {"seed": 1}}
-        written = [json.dumps({"training_iteration": i, **rays, **line}) for i, line in enumerate(lines, 1)]
-        (folder / name / "result.json").write_text("\n".join(written))
-    content = {"trial_data": data, "runner_data": {"_metric": metric}, "stats": {"start_time": 990.0}}
-    (folder / "experiment_state-2026.json").write_text(json.dumps(content))
-    return folder
-
-
-def losses(*values: float) -> Lines:
-    return [{"loss": value} for value in values]
 
 
 def test_steps_without_a_finite_value_were_trained_too(tmp_path: Path) -> None:
@@ -71,6 +49,48 @@ def test_a_diverged_trial_that_went_on_does_not_say_how_long_a_full_run_is(tmp_p
     said = " ".join(text(report).split())
     assert "longest trial that did not diverge to training_iteration = 3" in said
     assert "4.00 times the longest trial that did not diverge" in said
+
+
+def test_trials_that_raised_or_still_run_are_no_full_runs(tmp_path: Path) -> None:
+    trials = {name: ({"x": i}, losses(3, 2)) for i, name in enumerate(("ended", "raised", "runs", "waits"))}
+    folder = with_status(made(tmp_path, trials), raised="ERROR", runs="RUNNING", waits="PENDING")
+    (folder / "raised" / "error.txt").write_text("x" * 2**17 + "\nValueError: the last line\n")
+    assert {row.trial_id: (row.status, row.final, row.reason) for row in collect(folder).trials} == {
+        "ended": (TrialStatus.COMPLETED, 2, None),
+        "raised": (TrialStatus.FAILED, None, "ValueError: the last line"),
+        "runs": (TrialStatus.RUNNING, None, None),
+        "waits": (TrialStatus.RUNNING, None, None),
+    }
+
+
+def test_of_two_reports_at_one_time_the_later_counts_and_none_before_the_start(tmp_path: Path) -> None:
+    reports = ((0, 9), (-1, 9), (1, 5), (2, 4), (1, 3), (2, 2))
+    lines = [{"training_iteration": t, "loss": value} for t, value in reports]
+    [found] = collect(made(tmp_path, {"a": ({"x": 1}, lines)})).trials
+    assert found.curve == ((1, 3), (2, 2))
+
+
+def test_what_space_is_inferred() -> None:
+    configs = [
+        {"lr": lr, "u": u, "m": {"a": a, "b": 1 - a}, "n": {"a": a, "b": 1.02 - a}}
+        for lr, u, a in ((1e-4, 1.0, 0.2), (1e-2, 9.0, 0.4))
+    ]
+    space, mixtures = infer_space(configs)
+    assert space is not None
+    found = {block.name: block.parameter for block in space.blocks}
+    assert (found["lr"].log, found["u"].log) == (True, False)
+    assert mixtures == ("m",)  # the weights of n sum to more than 1
+
+
+def test_what_was_searched() -> None:
+    """Naive: of one configuration everything, also where the parameters are known."""
+    one = {"lr": 0.1, "fixed": 1, "list": [0.2, 3], "opt": {"name": "sgd", "momentum": 0.9}, "mix": {"a": 0.5}}
+    known = dict.fromkeys(("lr", "list/0", "opt", "opt[1]/momentum", "mix"))
+    searched = {"lr", "list", "opt/name", "opt/momentum", "mix/a"}
+    assert varied(known, [one]) == searched
+    assert varied(known, [one, {**one, "more": 1}]) == searched
+    assert varied({}, [one, one]) == searched | {"fixed"}  # another searcher's: nobody knows
+    assert varied({}, [one, {**one, "lr": 0.2}]) == {"lr"}
 
 
 def test_trials_of_a_repeater(tmp_path: Path) -> None:

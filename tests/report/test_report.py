@@ -141,6 +141,8 @@ def test_a_full_run_is_predicted_by_a_predictor_that_has_not_seen_it(searched: E
         assert row.predicted is not None
         assert row.predicted.mean == pytest.approx(-expected.mean[0])  # minimised
         assert row.predicted.stddev == pytest.approx(expected.stddev[0])
+        low, high = expected.interval(0.9)
+        assert (row.predicted.low, row.predicted.high) == pytest.approx((-high[0], -low[0]))
         assert row.predicted.low < row.predicted.mean < row.predicted.high
 
 
@@ -150,6 +152,8 @@ def test_accuracy_is_that_of_the_predictions_shown(searched: Experiment, report:
     assert report.left_out.n == len(pairs)
     assert report.left_out.rmse == pytest.approx(math.sqrt(np.mean([(p.mean - final) ** 2 for p, final in pairs])))
     assert report.left_out.coverage == np.mean([p.low <= final <= p.high for p, final in pairs])
+    variance = np.var([final for _, final in pairs], ddof=1)
+    assert report.left_out.r2 == pytest.approx(1 - report.left_out.rmse**2 / variance)
     core = load_session(searched.folder).core
     full = [trial for trial in core.trials.values() if trial.final is not None]
     features = core.space.features(np.array([trial.x for trial in full]))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from core_runs import search
+from core_runs import search, train
 from ray import tune
+from saved_runs import MAX_T, falling, made, saved
 
-from jobs_ray import JoBSSearcher, cli, mixture
+from jobs_ray import Suggestion, cli, mixture, recommend
 from jobs_ray.report import figures_trials, predictions, ray_folder, watch
 from jobs_ray.report.answer import answer
 from jobs_ray.report.compare import compare
@@ -20,24 +20,9 @@ from jobs_ray.report.experiment import Report
 from jobs_ray.report.gather import collect
 from jobs_ray.report.page import write_html
 from jobs_ray.report.tables import decimals, text
+from jobs_ray.report.tables_plan import phases_table
 from jobs_ray.tune.placeholders import OBJECT
 from jobs_ray.tune.results import locate
-
-MAX_T = 8
-
-
-def made(space: Mapping[str, Any], **options: Any) -> JoBSSearcher:
-    options = {"metric": "loss", "mode": "min", "max_t": MAX_T, "budget": 5, "seed": 0} | options
-    return JoBSSearcher(space, **options)
-
-
-def saved(searcher: JoBSSearcher, folder: Path) -> Path:
-    searcher.save(str(folder / "searcher-state-2026-01-01_00-00-00.pkl"))
-    return folder
-
-
-def falling(off: Callable[[Mapping[str, Any]], float]) -> Callable[[Mapping[str, Any], float], float]:
-    return lambda config, t: 2.0 + off(config) + 1.0 / t
 
 
 def facts(report: Report) -> dict[str, str]:
@@ -145,6 +130,49 @@ def test_observations_from_elsewhere_took_nothing_here(tmp_path: Path) -> None:
     assert row[4:6] == (str(len(mine)), str(full))
 
 
+@pytest.mark.parametrize("ended", ["not yet", "failed", "well"])
+def test_a_short_run_stays_while_its_promotion_has_nothing_to_show(ended: str, tmp_path: Path) -> None:
+    searcher = made({"x": tune.uniform(0, 1)}, budget=8)
+    core, curve = searcher.session.core, falling(lambda c: c["x"])
+    for number in range(60):
+        name = str(number)
+        suggestion = core.ask(name)
+        assert isinstance(suggestion, Suggestion)
+        if suggestion.promotes:
+            break
+        train(core, name, suggestion.config, curve, end=MAX_T)
+    assert suggestion.promotes
+    if ended != "not yet":
+        for t in (1, 2):
+            core.report(name, t, curve(suggestion.config, t))
+        core.tell(name, error=ended == "failed")
+    report = collect(saved(searcher, tmp_path))
+    hidden = [row.trial_id for row in report.trials if row.superseded]
+    assert hidden == ([suggestion.promotes] if ended == "well" else [])
+    assert "Promoted short runs: 1; 0 went on from a checkpoint, 1 were trained anew." in phases_table(report).notes
+
+
+def test_of_several_states_the_newest_is_read(tmp_path: Path) -> None:
+    """As after Tuner.restore: each driver saves a file of its own."""
+    searcher = made({"x": tune.uniform(0, 1)})
+    core = searcher.session.core
+    for number in range(3):
+        core.ask(str(number), full=True)
+        for t in range(1, MAX_T + 1):
+            core.report(str(number), t, 3.0 - number + 1 / t)
+        core.tell(str(number))
+        searcher.save(str(tmp_path / f"searcher-state-2026-01-0{number + 1}_00-00-00.pkl"))
+    found = recommend(tmp_path)
+    assert found is not None
+    assert found.trial_id == "2"
+    assert len(collect(tmp_path).trials) == 3
+
+
+def test_a_page_before_the_first_trial(tmp_path: Path) -> None:
+    report = collect(saved(made({"x": tune.uniform(0, 1)}), tmp_path))
+    assert "No trial has reported a usable value yet." in write_html(report, tmp_path / "page.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize(("level", "spread"), [(5e6, 1e-3), (2.0, 1e-8), (3e12, 1e4)])
 def test_digits_tell_trials_apart(level: float, spread: float, tmp_path: Path) -> None:
     """Naive: five digits, so every trial has 5e+06."""
@@ -193,6 +221,19 @@ def test_once_shows_the_line_also_on_a_terminal(
     out = capsys.readouterr().out
     assert out.startswith("JoBS ")
     assert "\x1b" not in out
+
+
+def test_watch_ends_after_a_quiet_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Naive: a search that is not over, but whose driver has ended, is watched for ever."""
+    searcher = made({"x": tune.uniform(0, 1)}, budget=8)
+    core = searcher.session.core
+    core.ask("a")
+    core.report("a", 1, 1.0)
+    core.tell("a")
+    looks: list[float] = []
+    monkeypatch.setattr(watch, "_QUIET_S", 0.0)
+    monkeypatch.setattr("time.sleep", lambda s: looks.append(s) if len(looks) < 5 else pytest.fail("still watching"))
+    assert not watch._followed(str(saved(searcher, tmp_path)), 1.0).over
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from core_runs import search
 from ray import cloudpickle, tune
 from tune_trainables import STEPS, Class, half
 
 from jobs_ray import JoBSScheduler, JoBSSearcher, cli, mixture
 from jobs_ray.tune import live
-from jobs_ray.tune.live import LiveLine, Standing
+from jobs_ray.tune.live import LiveLine, Standing, standing
 from jobs_ray.tune.weights import Weights, readable
 
 STANDING = Standing("loss", "search", 12, 2, 4.25, 10.0, 130.0, 1.2345678, (1.2, 0.034), 0.0511)
@@ -30,6 +31,21 @@ def test_the_line_leaves_out_what_is_not_known() -> None:
     bare = Standing("loss", "learn", 1, 1, 0.0, None, None, None, None, None)
     assert bare.line() == "JoBS learn | 0.0 full runs | 1 trials, 1 running"
     assert [live.readable(s) for s in (40, 700, 12600)] == ["40 s", "12 min", "3.5 h"]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_line_has_the_best_in_the_users_sign(mode: str) -> None:
+    searcher = JoBSSearcher({"x": tune.uniform(0, 1)}, metric="loss", mode=mode, max_t=8, budget=5, seed=0)
+    core = searcher.session.core
+    search(core, curve=lambda config, t: config["x"] + 1 / t, end=8)
+    full = [trial for trial in core.trials.values() if trial.final is not None]
+    promoted = [trial.promotes for trial in full if trial.promotes]
+    open_ = [name for name, trial in core.trials.items() if trial.final is None and name not in promoted]
+    sign, best = core.settings.sign, min if mode == "min" else max
+    known = {open_[0]: (0.3, 0.1), open_[1]: (0.6, 0.1), promoted[0]: (sign * 99.0, 0.1)}
+    found = standing(searcher.session, known, None, 0.0, 0.0)
+    assert found.confirmed == best(sign * trial.final for trial in full)
+    assert found.predicted == (best(0.3, 0.6), 0.1)  # of one that was promoted, the final counts
 
 
 def test_plain_lines_come_now_and_then_and_only_when_something_changed(capsys: pytest.CaptureFixture[str]) -> None:
