@@ -126,5 +126,5 @@ def _path(checkpoint: Any) -> str | None:
         return None
     try:
         return location(checkpoint)[1]
-    except (OSError, ValueError):
+    except (OSError, ValueError, NotImplementedError):
         return str(checkpoint)

@@ -26,29 +26,8 @@ def load(domain: Domain, cache: Path) -> Dataset:
     from datasets import load_from_disk
 
     domain = travel.settled(domain, cache)
-    if domain.known and (kept := travel.kept_rows(domain, cache)).exists():
-        rows = load_from_disk(str(kept))
-    elif isinstance(domain.source, travel.Left):
-        raise DataError(
-            f"{domain.source} stayed with the process that loaded it, and what was packed of it is not in {cache}; "
-            "let all nodes share Task.cache_dir, or `save_to_disk` it where they see it and name that folder"
-        )
-    elif domain.streaming:
-        rows = _from_stream(domain, cache)
-    else:
-        rows = sources.in_memory(domain.source, domain.split)
-    if rows is None:
-        found = sources.find(domain.source)
-        try:
-            if found is not None:
-                rows = sources.read(found, domain.source, domain.split, domain.sample_by, cache)
-            else:
-                rows = travel.from_hub(domain)
-        except DataError:
-            raise
-        except Exception as error:
-            raise sources.unreadable(domain.source, domain.split, error) from error
-    rows = _part(rows, domain)
+    kept = _kept(domain, cache) if domain.known else None
+    rows = load_from_disk(str(kept)) if kept and kept.exists() else _part(_all_rows(domain, cache), domain)
     if callable(domain.format):
         function = domain.format
         # `datasets` gives a column back the type that it had: texts made of numbers would be numbers again
@@ -69,6 +48,34 @@ def load(domain: Domain, cache: Path) -> Dataset:
                 try_original_type=not texts,
             )
     return rows
+
+
+def keep(domain: Domain, cache: Path) -> None:
+    """Keep the rows of a settled domain's part in `cache`, where workers could not ask for them: `load` finds them."""
+    data = travel.loaded(domain)
+    if domain.known and (data is None or data.cache_files):  # what is in memory travels
+        streams.saved(_part(_all_rows(domain, cache), domain), _kept(domain, cache))
+
+
+def _kept(domain: Domain, cache: Path) -> Path:
+    return cache.expanduser() / "rows" / fingerprint(domain)
+
+
+def _all_rows(domain: Domain, cache: Path) -> Dataset:
+    if isinstance(domain.source, travel.Left):
+        return domain.source.rows()
+    rows = _from_stream(domain, cache) if domain.streaming else sources.in_memory(domain.source, domain.split)
+    if rows is not None:
+        return rows
+    found = sources.find(domain.source)
+    if found is None:
+        return travel.from_hub(domain)
+    try:
+        return sources.read(found, domain.source, domain.split, domain.sample_by, cache)
+    except DataError:
+        raise
+    except Exception as error:
+        raise sources.unreadable(domain.source, domain.split, error) from error
 
 
 def kind_of(domain: Domain, rows: Dataset) -> str:

@@ -6,6 +6,7 @@ formats also give the `Question` behind a row, which the accuracy metric asks.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from types import CodeType
@@ -144,16 +145,30 @@ def apply(function: Callable[[Row], Any], columns: Mapping[str, list[Any]]) -> d
 
 
 def function_key(function: Callable[[Row], Any]) -> str:
-    """Key of a function's code, defaults and closure; not of what it reads from elsewhere."""
+    """Key of a function's code, defaults and closure, of a partial's arguments and of an object's attributes; not of
+    what it reads from elsewhere. The same in every process."""
     from datasets.fingerprint import Hasher
 
+    if isinstance(function, functools.partial):
+        held = [function.func, *function.args, *(item for pair in sorted(function.keywords.items()) for item in pair)]
+        return hashlib.sha256(repr([_value_key(value) for value in held]).encode()).hexdigest()[:24]
     code = getattr(function, "__code__", None)
-    if code is None:  # an object that can be called
+    call = type(function).__call__
+    if code is None and hasattr(call, "__code__"):  # an object that can be called
+        held = [call, *(item for pair in sorted(getattr(function, "__dict__", {}).items()) for item in pair)]
+        return hashlib.sha256(repr([_value_key(value) for value in held]).encode()).hexdigest()[:24]
+    if code is None:
         return str(Hasher.hash(function))
-    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    inner = [function_key(value) if hasattr(value, "__code__") else str(Hasher.hash(value)) for value in held]
+    inner = [_value_key(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
     defaults = [getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)]
     return hashlib.sha256(repr([_code_parts(code), inner, Hasher.hash(defaults)]).encode()).hexdigest()[:24]
+
+
+def _value_key(value: Any) -> str:
+    from datasets.fingerprint import Hasher
+
+    called = hasattr(value, "__code__") or isinstance(value, functools.partial)
+    return function_key(value) if called else str(Hasher.hash(value))
 
 
 def _code_parts(code: CodeType) -> list[Any]:

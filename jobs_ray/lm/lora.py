@@ -31,9 +31,11 @@ def lora_modules(model: Any) -> list[str]:
 
 
 def refuse_unknown_flags(lora: Mapping[str, Any], model: Any) -> None:
-    """Raises TaskError for a flag of no module: misspelt, it would be searched over in trials that are all the same."""
-    parts = {name.split(".")[-1] for name, _ in model.named_modules()}
-    if unknown := sorted(set(lora) - SETTINGS - parts):
+    """Raises TaskError for a flag that is on and of no module: misspelt, it would be searched over in trials that are
+    all the same."""
+    on = {name for name, value in lora.items() if name not in SETTINGS and value}
+    known = {name for name in on for module, _ in model.named_modules() if f".{module}".endswith(f".{name}")}
+    if unknown := sorted(on - known):
         raise TaskError(
             f"lora keys {unknown} are neither settings ({sorted(SETTINGS)}) nor modules of {type(model).__name__} "
             f"(in its layers: {lora_modules(model)})"

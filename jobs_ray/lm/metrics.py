@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,16 @@ def questions(task: Task, tokenizer: Any) -> list[Question]:
     kind = domains.kind_of(domain, rows)
     how = {"prompt": domain.prompt, "completion": domain.completion, "tokenizer": tokenizer, "chat": domain.chat}
     chosen = evaluation.sample(len(rows), spec.questions, task.seed)
+
+    def others() -> Iterator[int]:
+        known = set(chosen)
+        for at in np.random.default_rng([task.seed, len(rows), 1]).permutation(len(rows)).tolist():
+            if at not in known:
+                yield at
+
     # a row without an answer is left out of training, too; another takes its place
-    others = np.random.default_rng([task.seed, len(rows), 1]).permutation(sorted(set(range(len(rows))) - set(chosen)))
-    answered = (q for at in (*chosen, *others) if (q := formatting.asked_of(rows[int(at)], kind, **how)).answer.strip())
+    places = itertools.chain(chosen, others())
+    answered = (q for at in places if (q := formatting.asked_of(rows[at], kind, **how)).answer.strip())
     asked = list(itertools.islice(answered, len(chosen)))
     if not asked:
         raise DataError(f"none of the {len(rows)} questions of {domain.source!r:.200} has an answer; check its columns")
@@ -174,11 +181,10 @@ def _plain(text: str) -> str:
     """In small letters, without articles, punctuation and the commas of thousands; with the articles where nothing else
     is there (the option "A"), as it is where nothing at all is left ("+"): it would be equal to saying nothing."""
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.lower())
-    words = re.sub(r"\s*([<>=+*/^])\s*", r"\1", re.sub(r"[^\w\s.<>=+*/^-]", " ", text))
-    words = _bare(words)
+    words = _bare(re.sub(r"[^\w\s.-]", " ", text))
     return _bare(re.sub(r"\b(a|an|the)\b", " ", words)) or words or text.strip()
 
 
 def _bare(text: str) -> str:
-    """One space between words, no full stops around them; .5 is not 5."""
-    return re.sub(r"^[ .]+(?!\d)", "", " ".join(text.split())).rstrip(" .").strip()
+    """One space between words, no full stops around them; .5 is not 5 (but ...5 is)."""
+    return re.sub(r"^[ .]*?(?:(?<!\.)(?=\.\d)|(?![ .]))", "", " ".join(text.split()), count=1).rstrip(" .")

@@ -94,11 +94,13 @@ def refuse_long_rows(model: Any, seq_len: int) -> None:
     for name, module in model.named_modules():
         table = isinstance(module, torch.nn.Embedding) and re.fullmatch(r"(.*\.)?(wpe|\w*position\w*)", name)
         if table and not re.fullmatch(OTHER_SENSES, name):
-            known = min(module.num_embeddings, model.config.get_text_config().max_position_embeddings)  # OPT has 2 more
+            known = module.num_embeddings
+            if type(module) is torch.nn.Embedding and module.padding_idx is not None:
+                known -= module.padding_idx + 1  # RoBERTa's positions begin after it
+            # OPT's table has two more than positions
+            known = min(known, getattr(model.config.get_text_config(), "max_position_embeddings", known))
             if seq_len > known:
-                raise TaskError(
-                    f"seq_len={seq_len} is beyond the {known} positions that {name!r} has learned; lower it"
-                )
+                raise TaskError(f"seq_len={seq_len} is beyond the {known} positions that {name!r} has; lower it")
 
 
 def bf16_available() -> bool:

@@ -77,14 +77,14 @@ def check(trainer_args: Mapping[str, Any]) -> None:
     fsdp = read["fsdp_config"]
     for name, value in fsdp.items() if isinstance(fsdp, Mapping) else ():
         # accelerate's files say fsdp_state_dict_type
-        if str(name).removeprefix("fsdp_") == "state_dict_type" and "FULL" not in str(value).upper():
+        if str(name).removeprefix("fsdp_") == "state_dict_type" and "FULL" not in str(value or "FULL").upper():
             raise TaskError(f"trainer_args fsdp_config {name} {value} {_PIECES}; use FULL_STATE_DICT")
 
 
 def settled(trainer_args: Mapping[str, Any]) -> dict[str, Any]:
     """`trainer_args` with the JSON files they name read: workers run in other folders, perhaps on other nodes.
 
-    Raises TaskError for a file that is not there or not JSON.
+    A file that is not here is left to those who have it. Raises TaskError for one that is not JSON.
     """
     # a dict as text is left to transformers, which makes numbers of its strings
     return {
@@ -101,6 +101,8 @@ def _read(name: str, value: Any) -> Any:
     try:
         if os.path.isfile(text):
             text = Path(text).read_text("utf-8")
+        elif text.endswith(".json") or os.sep in text:
+            return value
         elif name == "deepspeed" and not text.startswith("{"):
             text = base64.urlsafe_b64decode(text).decode()
         found = json.loads(text)

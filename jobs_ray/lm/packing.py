@@ -140,7 +140,7 @@ def packed_for_workers(task: Task) -> Task:
     prepare(task)
     accuracy = task.accuracy
     if accuracy is not None:  # its questions are not packed
-        travel.keep_rows(accuracy.domain, Path(task.cache_dir))
+        domains.keep(accuracy.domain, Path(task.cache_dir))
     return replace(
         task,
         domains={name: travel.without_rows(domain) for name, domain in task.domains.items()},

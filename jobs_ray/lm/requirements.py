@@ -111,8 +111,8 @@ def _files(task: Task, storage: str | None) -> list[str]:
             said.append(
                 f"node {node} does not share Task.cache_dir ({task.cache_dir}): it "
                 + (
-                    f"would not find what was packed of {staying}, which stay with this process; share it, or "
-                    "`save_to_disk` them where all nodes see them"
+                    f"would not find what was packed of {staying}, and needs the files that they were loaded from; "
+                    "share it, or `save_to_disk` them where all nodes see them"
                     if (staying := _staying(task))
                     else "tokenises the data itself, once, while its first trial waits; a shared cache_dir saves that"
                 )
@@ -142,8 +142,9 @@ def _local_files(task: Task) -> list[str]:
 
 
 def _staying(task: Task) -> list[str]:
-    """Domains and targets that are loaded data sets on this machine's disk."""
+    """Domains, targets and questions that are loaded data sets on a disk of this machine."""
     named = {**task.domains, **{name: target.domain for name, target in task.targets().items()}}
+    named |= {} if task.accuracy is None else {"accuracy": task.accuracy.domain}
     stay = {name for name, domain in named.items() if (data := travel.loaded(domain)) is not None and data.cache_files}
     return sorted(stay)
 

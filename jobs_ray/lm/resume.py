@@ -17,7 +17,8 @@ from jobs_ray.lm.errors import TaskError
 from jobs_ray.lm.packed import PackedRows
 from jobs_ray.lm.task import Task
 
-_SHARED = ("batch_size", "seq_len", "unit", "lr", "weight_decay", "warmup", "schedule")
+_SHARED = ("batch_size", "seq_len", "unit", "schedule")
+_OVERRIDDEN = ("lr", "weight_decay", "warmup")  # by a configuration that has them
 RUN_FILE = "jobs_ray_run.json"  # in a checkpoint: the config and step it belongs to
 
 
@@ -63,7 +64,7 @@ def ended(checkpoint: Path, granted: int) -> dict[str, Any] | None:
     """The last report of a run of so many steps, where the checkpoint stands at its end; None before it."""
     file = checkpoint / RUN_FILE
     saved = json.loads(file.read_text()) if file.exists() else {}
-    return dict(saved["metrics"]) if saved.get("step", 0) >= granted else None
+    return dict(saved.get("metrics", {})) if saved.get("step", 0) >= granted else None
 
 
 def loss_of(checkpoint: Path) -> float:
@@ -76,6 +77,7 @@ def shared_with(task: Task, train: Mapping[str, PackedRows], config: Mapping[str
     and the learning rate follow from. Numbers of rows stand for the data, since they are the same on every machine.
     (Workers and accumulation may change.)"""
     kept = {name: getattr(task, name) for name in _SHARED}
+    kept |= {name: float(config.get(name, getattr(task, name))) for name in _OVERRIDDEN}
     return {**kept, "seed": task.seed_of(config), "rows": {name: len(rows) for name, rows in train.items()}}
 
 

@@ -57,9 +57,8 @@ def param_space(
         if task.model.config is None:
             if fixed.get("lora", {}) is not None:
                 space["lora"] = _lora_space(task, layers)
-                if (
-                    isinstance(fixed.get("lora"), Mapping) and "modules" in fixed["lora"]
-                ):  # a list of them in the place of the flags
+                own = fixed.get("lora")
+                if isinstance(own, Mapping) and "modules" in own:  # a list of them in the place of the flags
                     space["lora"] = {n: domain for n, domain in space["lora"].items() if n in SETTINGS}
         elif architecture := _architecture(task.model.config, fixed.get("model", {})):
             space["model"] = architecture

@@ -93,7 +93,7 @@ def _check(task: Task, scaling_config: Any, group: bool) -> None:
             "trainer_args ask for fsdp, which shards a model over the workers of a group, and this is one worker; give "
             "ScalingConfig(num_workers=...) more than one, or remove fsdp"
         )
-    if not scaling_config.num_gpus_per_worker:
+    if set(scaling_config._resources_per_worker_not_none) <= {"CPU", "memory"}:
         # accelerate's AcceleratorState takes its plugin for groups of accelerators only
         raise TaskError(
             "trainer_args ask for fsdp, which needs GPUs, and the workers of this group have none: each would hold the "

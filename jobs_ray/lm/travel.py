@@ -1,18 +1,21 @@
 """What of a domain travels to the workers: names, files and rows by value; of what only the driver can ask, its key.
 
-A name on the hub is asked once, in the user's process, and a loaded `Dataset` stays there: what was packed of them is
-found by the key of their content (`Domain.known`) in the task's cache. So trials work on nodes without the internet,
-all of them train the same revision, and sixteen workers do not ask the hub for ten data sets each.
+A name on the hub is asked once, in the user's process, and a loaded `Dataset` stays on its disk: what was packed of
+them is found by the key of their content (`Domain.known`) in the task's cache. So trials work on nodes without the
+internet, all of them train the same revision, and sixteen workers do not ask the hub for ten data sets each.
 """
 
 from __future__ import annotations
 
+import functools
+import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs_ray.lm import sources, streams
 from jobs_ray.lm.domain import Domain
+from jobs_ray.lm.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,12 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Left:
-    """In the place of a `Dataset` that stayed with the process which loaded it; `str` of it is for people."""
+    """In the place of a `Dataset` on a disk: how it pickles, which is as paths, opened only where they are needed."""
 
     shown: str
+    pickled: bytes
 
-    def __str__(self) -> str:
-        return self.shown
+    def rows(self) -> Dataset:
+        """Raises DataError where its files are not."""
+        try:
+            found: Dataset = pickle.loads(self.pickled)
+        except OSError as error:
+            raise DataError(
+                f"{self.shown} lies on a disk that this process does not see, and what was packed of it is not in its "
+                "Task.cache_dir; let all nodes share one of the two, or `save_to_disk` it where they all see it and "
+                f"name that folder ({error})"
+            ) from error
+        return found
 
 
 def settled(domain: Domain, cache: Path, *, look: bool = True) -> Domain:
@@ -51,18 +64,7 @@ def without_rows(domain: Domain) -> Domain:
     data = None if isinstance(domain.source, Left) or not domain.known else loaded(domain)
     if data is None or not data.cache_files:
         return domain
-    return replace(domain, source=Left(f"the loaded Dataset {data.cache_files[0]['filename']}"))
-
-
-def keep_rows(domain: Domain, cache: Path) -> None:
-    """Keep the rows of a settled domain in `cache`, where they are known by their content only: `load` finds them."""
-    if domain.known and not kept_rows(domain, cache).exists():
-        data = loaded(domain)
-        streams.saved(from_hub(domain) if data is None else data, kept_rows(domain, cache))
-
-
-def kept_rows(domain: Domain, cache: Path) -> Path:
-    return cache.expanduser() / "rows" / str(domain.known)
+    return replace(domain, source=Left(f"the loaded Dataset {data.cache_files[0]['filename']}", pickle.dumps(data)))
 
 
 def loaded(domain: Domain) -> Any:
@@ -82,11 +84,16 @@ def content_of(domain: Domain) -> str | None:
 
 
 def from_hub(domain: Domain) -> Dataset:
-    """All rows of a name on the hub. Raises DataError naming it."""
-    from datasets import load_dataset
-
+    """All rows of a name on the hub, asked once a process. Raises DataError naming it."""
     try:
-        with sources.quiet():
-            return load_dataset(str(domain.source), domain.subset, split=domain.split, revision=domain.revision)
+        return _asked(str(domain.source), domain.subset, domain.split, domain.revision)
     except Exception as error:
         raise sources.unreadable(domain.source, domain.split, error) from error
+
+
+@functools.cache
+def _asked(name: str, subset: str | None, split: str, revision: str | None) -> Dataset:
+    from datasets import load_dataset
+
+    with sources.quiet():
+        return load_dataset(name, subset, split=split, revision=revision)

@@ -199,7 +199,7 @@ def test_trials_without_a_gpu_see_none(
         ray.shutdown()
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "opt", "llama"])
+@pytest.mark.parametrize("kind", ["gpt2", "opt", "roberta", "llama"])
 def test_rows_longer_than_what_a_model_learned_are_refused(
     make_task: Callable[..., Task], tokenizer_dir: Path, kind: str
 ) -> None:
@@ -209,6 +209,10 @@ def test_rows_longer_than_what_a_model_learned_are_refused(
         "opt": {
             "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 64,
             "word_embed_proj_dim": 32, "max_position_embeddings": 64, "pad_token_id": 1,
+        },
+        "roberta": {  # its positions begin after the padding's
+            "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
+            "max_position_embeddings": 66, "pad_token_id": 1, "is_decoder": True, "type_vocab_size": 1,
         },
         "llama": {"hidden_size": 32, "head_dim": 16, **TINY},
     }[kind]  # fmt: skip
@@ -220,5 +224,6 @@ def test_rows_longer_than_what_a_model_learned_are_refused(
     if kind == "llama":
         assert len(run(task)) == 1
         return
-    with pytest.raises(TaskError, match=r"seq_len=65 is beyond the 64 positions that '.*(wpe|embed_positions)'"):
+    name = {"gpt2": "wpe", "opt": "embed_positions", "roberta": "position_embeddings"}[kind]
+    with pytest.raises(TaskError, match=f"seq_len=65 is beyond the 64 positions that '.*{name}' has"):
         run(task)

@@ -97,7 +97,8 @@ def test_checkpoints_in_pieces_are_refused_however_spelt(
 
     with pytest.raises(TaskError, match=rf"{name} {kind} leaves .* in pieces .*; use FULL_STATE_DICT"):
         make_task(trainer_args={"fsdp": True, "fsdp_config": spelt({"version": 1, name: kind})})
-    make_task(trainer_args={"fsdp": True, "fsdp_config": spelt({name: "full_state_dict"})})
+    for kind in ("full_state_dict", None):
+        make_task(trainer_args={"fsdp": True, "fsdp_config": spelt({name: kind})})
 
 
 @pytest.mark.parametrize("name", ["fsdp_config", "deepspeed"])
@@ -105,8 +106,8 @@ def test_files_are_read_where_the_task_is_made(
     make_task: Callable[..., Task], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TaskError, match=rf"{name} must be a dict or the path of a JSON file.*'no\.json'.*{tmp_path}"):
-        make_task(trainer_args={name: "no.json"})
+    for there in ("no.json", "/on/the/nodes/only"):
+        assert settled(make_task(trainer_args={name: there}).trainer_args) == {name: there}
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(TaskError, match=r"'list\.json' \(it holds a list\)"):
         make_task(trainer_args={name: Path("list.json")})

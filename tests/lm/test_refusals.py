@@ -34,7 +34,10 @@ def tokenizer(tokenizer_dir: Path) -> Any:
     ("lora", "said"),
     [
         ({"r": 2, "alhpa": 64}, r"\['alhpa'\] are neither settings"),
-        ({"r": 2, "q_proj": True, "v_porj": True}, r"\['v_porj'\] are neither settings .* nor modules of Llama"),
+        (
+            {"r": 2, "q_proj": True, "v_porj": True, "c_attn": False},
+            r"\['v_porj'\] are neither settings .* nor modules of Llama",
+        ),
         ({"q_proj": True}, "needs the rank 'r'"),
     ],
 )
@@ -42,6 +45,13 @@ def test_misspelt_lora(make_task: Callable[..., Task], base_dir: Path, lora: dic
     """Trials that are all the same would be searched over."""
     with pytest.raises(TaskError, match=said):
         run(make_task(model=Model(name=str(base_dir))), {"lora": lora})
+
+
+def test_flags_may_name_modules_by_their_paths(make_task: Callable[..., Task], base_dir: Path) -> None:
+    task = make_task(model=Model(name=str(base_dir)))
+    model = Session(task).models.build({"lora": {"r": 2, "self_attn.q_proj": True}}, 0)
+    adapted = {name.split(".lora_")[0].split(".")[-1] for name, _ in model.named_parameters() if "lora_" in name}
+    assert adapted == {"q_proj"}
 
 
 def test_a_list_of_modules_leaves_no_flags_in_the_space(make_task: Callable[..., Task], base_dir: Path) -> None:
@@ -84,16 +94,16 @@ def test_a_row_without_an_answer_is_not_asked(make_task: Callable[..., Task], to
         ("5", ".5", False),
         (" .5.", ".5", True),
         ("$.75", "75", False),
+        ("...5", "5", True),
         ("...five.", "five", True),
         (". 5", "5", True),
-        ("x > 3", "x < 3", False),
-        ("2 * 3", "2*3", True),
-        ("2/3", "2*3", False),
-        ("C", "C++", False),
-        ("C++.", "C++", True),
+        ("**18**", "18", True),
+        ("* Paris", "Paris", True),
+        ("= 5", "5", True),
+        ("yes/no", "yes no", True),
     ],
 )
-def test_numbers_and_signs_are_part_of_an_answer(said: str, right: str, counts: bool) -> None:
+def test_a_leading_point_is_part_of_a_number_and_markdown_is_not(said: str, right: str, counts: bool) -> None:
     assert metrics._matches(said, metrics.Question("?", right)) is counts
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jobs_ray.lm import Accuracy, Model, Session, Target, Task, TaskError, TrainingError, load, run
@@ -93,6 +94,9 @@ def test_a_run_resumes_only_its_own(make_task: Callable[..., Task], tmp_path: Pa
     ):
         with pytest.raises(TaskError, match=said):
             run(replace(task, **other), {"lr": 1e-3, "resume_from": str(tmp_path / "c")})
+    # passes, and a default that the configuration overrides, have no part in it
+    same = replace(task, accumulation=2, lr=np.float32(0.5))
+    assert run(same, {"lr": 1e-3, "resume_from": str(tmp_path / "c")})[-1]["step"] == 12
 
 
 def test_granted_steps_round_up_to_a_report(make_task: Callable[..., Task]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +15,11 @@ from typing import Any
 import pytest
 import ray
 from datasets import Dataset, load_dataset, load_from_disk
+from ray import cloudpickle
 
 from jobs_ray import cluster
 from jobs_ray.lm import Accuracy, DataError, Domain, Session, Task, metrics, run, travel
+from jobs_ray.lm.formatting import function_key
 from jobs_ray.lm.packing import packed_for_workers, settled
 from jobs_ray.lm.requirements import _files
 
@@ -72,8 +77,50 @@ def test_a_data_set_on_the_drivers_disk_stays_there(make_task: Callable[..., Tas
     home.rename(tmp_path / "elsewhere")
     there = pickle.loads(sent)
     assert [r["eval_loss"] for r in run(there)] == pytest.approx([r["eval_loss"] for r in expected])
-    with pytest.raises(DataError, match=r"the loaded Dataset .*hf_home.* stayed with the process that loaded it"):
-        Session(replace(there, cache_dir=str(tmp_path / "another")))
+    elsewhere = replace(there, cache_dir=str(tmp_path / "another"))
+    with pytest.raises(
+        DataError, match=r"the loaded Dataset .*hf_home.* lies on a disk that this process does not see"
+    ):
+        Session(elsewhere)
+    (tmp_path / "elsewhere").rename(home)
+    assert len(Session(elsewhere).train["t"]) > 0  # a node that sees the disk, but not the cache
+
+
+def asked_politely(row: dict[str, str], *, word: str) -> str:
+    return f"{word} {row['text']}"
+
+
+class Asking:
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def __call__(self, row: dict[str, str]) -> str:
+        return asked_politely(row, word=self.word)
+
+
+@pytest.mark.parametrize("made", [functools.partial(asked_politely, word="the"), Asking("the")])
+def test_functions_of_every_kind_have_one_key_here_and_there(made: Any) -> None:
+    """In a process that has read them from a pickle, as Ray does: by value."""
+    program = "import pickle, sys; from jobs_ray.lm.formatting import function_key as k; "
+    program += "print(k(pickle.loads(sys.stdin.buffer.read())))"
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        sent = cloudpickle.dumps(made)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    there = subprocess.run([sys.executable, "-c", program], input=sent, capture_output=True, check=True)
+    assert there.stdout.decode().strip() == function_key(made)
+    other = functools.partial(asked_politely, word="a"), Asking("a")
+    assert function_key(made) not in [function_key(one) for one in other]
+
+
+def test_the_hub_is_asked_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("datasets.load_dataset", lambda *names, **how: asked.append(names) or Dataset.from_list(TEXTS))
+    domain = Domain("asked/once-a-process", held_out=0.2)
+    assert travel.from_hub(domain)._fingerprint == travel.from_hub(domain.validation())._fingerprint
+    assert len(asked) == 1
 
 
 def test_rows_in_memory_travel_themselves(make_task: Callable[..., Task], tmp_path: Path) -> None:
@@ -95,4 +142,6 @@ def test_what_a_node_without_the_cache_would_miss(
     task = make_task(domains={"s": stream}, target={"v": Domain(TEXTS)}, cache_dir=str(tmp_path / "c"))
     assert ["tokenises the data itself" in said for said in _files(task, None)] == [True]
     held = replace(task, target={"v": Domain(load_from_disk(str(tmp_path / "rows")))})
-    assert [r"would not find what was packed of ['v'], which stay" in said for said in _files(held, None)] == [True]
+    assert [r"would not find what was packed of ['v'], and needs the files" in said for said in _files(held, None)] == [
+        True
+    ]
