@@ -204,7 +204,7 @@ class Fails(tune.Callback):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # Ray's files
-@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("interrupted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_interrupted_experiment_keeps_what_its_restore_goes_on_from(
     cluster: Any, tmp_path: Path, interrupted: bool
 ) -> None:

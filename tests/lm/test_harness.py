@@ -15,7 +15,7 @@ from jobs_ray.lm.harness import evaluate
 
 pytest.importorskip("lm_eval")
 # the harness's own imports and generators, not ours
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,6 @@ def trained(make_task: Callable[..., Task], harness_tasks: Path) -> tuple[list[d
     return run(session.task, {}, session=session), session
 
 
-@pytest.mark.slow
 def test_the_harness_reports_beside_the_loss_and_disturbs_nothing(
     make_task: Callable[..., Task], trained: tuple[list[dict[str, Any]], Session]
 ) -> None:

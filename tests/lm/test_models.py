@@ -27,7 +27,8 @@ SMALL = {
 MODULES = {"gpt2": ["c_attn", "c_proj", "c_fc"], "phi3": ["o_proj", "qkv_proj", "gate_up_proj", "down_proj"]}
 
 
-@pytest.mark.parametrize("kind", [pytest.param("gpt2", marks=pytest.mark.slow), "phi3"])
+@pytest.mark.parametrize("kind", ["gpt2", "phi3"])
+@pytest.mark.slow
 def test_the_space_has_the_models_own_modules_and_each_trains(
     make_task: Callable[..., Task], tokenizer_dir: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -199,7 +200,7 @@ def test_trials_without_a_gpu_see_none(
         ray.shutdown()
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "opt", "roberta", "llama"])
+@pytest.mark.parametrize("kind", ["gpt2", pytest.param("opt", marks=pytest.mark.slow), "roberta", "llama"])
 def test_rows_longer_than_what_a_model_learned_are_refused(
     make_task: Callable[..., Task], tokenizer_dir: Path, kind: str
 ) -> None:

@@ -108,9 +108,10 @@ def test_a_checkpoint_on_s3_by_its_uri(
     ("storage", "workers"),
     [
         ("bucket", 0),
-        pytest.param("s3_bucket", 1, marks=pytest.mark.slow),
+        ("s3_bucket", 1),
     ],
 )
+@pytest.mark.slow
 def test_a_search_on_remote_storage_resumes_its_promotions_and_cleans_up(
     cluster: None, make_task: Callable[..., Task], request: pytest.FixtureRequest, storage: str, workers: int
 ) -> None:

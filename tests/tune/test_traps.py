@@ -204,6 +204,7 @@ def test_7_nothing_is_ever_paused(fit: Fit) -> None:
     assert searcher.report()["budget"]["spent"] <= 3 + 1e-6
 
 
+@pytest.mark.slow
 def test_8_no_configuration_is_chosen_while_the_cluster_is_full(fit: Fit) -> None:
     """Naive: without max_concurrent_trials Ray asks for one trial more than run, before the running ones report."""
     seen: list[tuple[int, int]] = []
@@ -344,6 +345,7 @@ class UntilTwoTrain(tune.Stopper):
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Ray's, where a stopper ends the experiment
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
 def test_a_slow_start_is_let_finish_where_actors_are_reused(fit: Fit, tmp_path: Path) -> None:
     """Naive: the oldest pending trial is next. Ray gives it the actor that became free, and ends its own, which starts;
     with trials shorter than a start the second slot never trains one."""
