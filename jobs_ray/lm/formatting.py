@@ -149,16 +149,17 @@ def function_key(function: Callable[[Row], Any]) -> str:
     what it reads from elsewhere. The same in every process."""
     from datasets.fingerprint import Hasher
 
-    if isinstance(function, functools.partial):
-        held = [function.func, *function.args, *(item for pair in sorted(function.keywords.items()) for item in pair)]
-        return hashlib.sha256(repr([_value_key(value) for value in held]).encode()).hexdigest()[:24]
     code = getattr(function, "__code__", None)
-    call = type(function).__call__
-    if code is None and hasattr(call, "__code__"):  # an object that can be called
-        held = [call, *(item for pair in sorted(getattr(function, "__dict__", {}).items()) for item in pair)]
-        return hashlib.sha256(repr([_value_key(value) for value in held]).encode()).hexdigest()[:24]
     if code is None:
-        return str(Hasher.hash(function))
+        call = type(function).__call__
+        if isinstance(function, functools.partial):
+            own, named = [function.func, *function.args], function.keywords
+        elif hasattr(call, "__code__"):  # an object that can be called
+            own, named = [call], getattr(function, "__dict__", {})
+        else:
+            return str(Hasher.hash(function))
+        held = [*own, *(item for pair in sorted(named.items()) for item in pair)]
+        return hashlib.sha256(repr([_value_key(value) for value in held]).encode()).hexdigest()[:24]
     inner = [_value_key(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
     defaults = [getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)]
     return hashlib.sha256(repr([_code_parts(code), inner, Hasher.hash(defaults)]).encode()).hexdigest()[:24]

@@ -19,6 +19,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,16 +122,9 @@ def settled(task: Task, *, look: bool = True) -> Task:
     look: False leaves names on the hub and loaded data sets for the workers to read, who then need to be able to.
     """
     cache, model = Path(task.cache_dir), task.model
-
-    def ready(domain: Domain) -> Domain:
-        return travel.settled(domain, cache, look=look)
-
     return replace(
-        task,
+        _with_domains(task, lambda domain: travel.settled(domain, cache, look=look)),
         model=replace(model, name=sources.absolute(model.name), tokenizer=sources.absolute(model.tokenizer)),
-        domains={name: ready(domain) for name, domain in task.domains.items()},
-        target={n: replace(t, domain=ready(t.domain)) for n, t in task.targets().items()},
-        accuracy=task.accuracy and replace(task.accuracy, domain=ready(task.accuracy.domain)),
         trainer_args=owned.settled(task.trainer_args),
     )
 
@@ -138,14 +132,17 @@ def settled(task: Task, *, look: bool = True) -> Task:
 def packed_for_workers(task: Task) -> Task:
     """A settled task, packed in this process, without the rows that stay here."""
     prepare(task)
-    accuracy = task.accuracy
-    if accuracy is not None:  # its questions are not packed
-        domains.keep(accuracy.domain, Path(task.cache_dir))
+    if task.accuracy is not None:  # its questions are not packed
+        domains.keep(task.accuracy.domain, Path(task.cache_dir))
+    return _with_domains(task, travel.without_rows)
+
+
+def _with_domains(task: Task, changed: Callable[[Domain], Domain]) -> Task:
     return replace(
         task,
-        domains={name: travel.without_rows(domain) for name, domain in task.domains.items()},
-        target={n: replace(t, domain=travel.without_rows(t.domain)) for n, t in task.targets().items()},
-        accuracy=accuracy and replace(accuracy, domain=travel.without_rows(accuracy.domain)),
+        domains={name: changed(domain) for name, domain in task.domains.items()},
+        target={name: replace(target, domain=changed(target.domain)) for name, target in task.targets().items()},
+        accuracy=task.accuracy and replace(task.accuracy, domain=changed(task.accuracy.domain)),
     )
 
 

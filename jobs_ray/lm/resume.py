@@ -54,22 +54,27 @@ def location(checkpoint: Any) -> tuple[Any, str]:
     return checkpoint.filesystem, str(checkpoint.path)
 
 
+def _said(checkpoint: Path) -> dict[str, Any] | None:
+    """What the checkpoint says of its run; None where it is none of ours."""
+    file = checkpoint / RUN_FILE
+    return json.loads(file.read_text()) if file.exists() else None
+
+
 def can_go_on(checkpoint: Path) -> bool:
     """Whether the folder is a checkpoint of ours that holds the optimiser too."""
-    file = checkpoint / RUN_FILE
-    return file.exists() and json.loads(file.read_text()).get("resumable", True)
+    saved = _said(checkpoint)
+    return saved is not None and saved.get("resumable", True)
 
 
 def ended(checkpoint: Path, granted: int) -> dict[str, Any] | None:
     """The last report of a run of so many steps, where the checkpoint stands at its end; None before it."""
-    file = checkpoint / RUN_FILE
-    saved = json.loads(file.read_text()) if file.exists() else {}
+    saved = _said(checkpoint) or {}
     return dict(saved.get("metrics", {})) if saved.get("step", 0) >= granted else None
 
 
 def loss_of(checkpoint: Path) -> float:
     """The evaluation loss that it was saved with; infinite where it does not say."""
-    return float(json.loads((checkpoint / RUN_FILE).read_text()).get("metrics", {}).get("eval_loss", math.inf))
+    return float((_said(checkpoint) or {}).get("metrics", {}).get("eval_loss", math.inf))
 
 
 def shared_with(task: Task, train: Mapping[str, PackedRows], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,9 +88,9 @@ def shared_with(task: Task, train: Mapping[str, PackedRows], config: Mapping[str
 
 def check_resume(checkpoint: Path, config: Mapping[str, Any], task: Task, train: Mapping[str, PackedRows]) -> None:
     """Raises TaskError when the run of this config, over these rows, cannot go on from the checkpoint."""
-    if not (checkpoint / RUN_FILE).exists():
+    saved = _said(checkpoint)
+    if saved is None:
         raise TaskError(f"config[{task.resume_key!r}]={checkpoint} is not a checkpoint of this trainable")
-    saved = json.loads((checkpoint / RUN_FILE).read_text())
     if not saved.get("resumable", True):
         raise TaskError(
             f"the checkpoint {checkpoint} of a full run holds the model without its optimiser; to go on from such, "

@@ -46,6 +46,16 @@ QUESTION = metrics.Question("?", "x")
         ("(A)", "A", True),
         ("+", "-", False),
         ("", "", False),
+        ("5", ".5", False),
+        (" .5.", ".5", True),
+        ("$.75", "75", False),
+        ("...5", "5", True),
+        ("...five.", "five", True),
+        (". 5", "5", True),
+        ("**18**", "18", True),
+        ("* Paris", "Paris", True),
+        ("= 5", "5", True),
+        ("yes/no", "yes no", True),
     ],
 )
 def test_an_answer_is_right_as_its_row_has_it(said: str, right: str, counts: bool) -> None:

@@ -88,25 +88,6 @@ def test_a_row_without_an_answer_is_not_asked(make_task: Callable[..., Task], to
         metrics.questions(replace(task, accuracy=Accuracy(Domain(rows[::2]))), tokenizer)
 
 
-@pytest.mark.parametrize(
-    ("said", "right", "counts"),
-    [
-        ("5", ".5", False),
-        (" .5.", ".5", True),
-        ("$.75", "75", False),
-        ("...5", "5", True),
-        ("...five.", "five", True),
-        (". 5", "5", True),
-        ("**18**", "18", True),
-        ("* Paris", "Paris", True),
-        ("= 5", "5", True),
-        ("yes/no", "yes no", True),
-    ],
-)
-def test_a_leading_point_is_part_of_a_number_and_markdown_is_not(said: str, right: str, counts: bool) -> None:
-    assert metrics._matches(said, metrics.Question("?", right)) is counts
-
-
 def test_alpaca_without_an_instruction() -> None:
     row = {"instruction": None, "input": "a cat", "output": "a dog"}
     segments = segments_of(row, "alpaca", column="text", prompt="prompt", completion="completion")
