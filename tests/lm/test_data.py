@@ -294,6 +294,7 @@ def _pack_at_once(gate: Any, task: Task, folder: str, answers: Any) -> None:
     answers.put((str(rows.folder), len(rows), rows.folder.stat().st_ino))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_pack_once(make_task: Callable[..., Task], tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     gate, answers = context.Barrier(2), context.Queue()

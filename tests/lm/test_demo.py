@@ -36,6 +36,7 @@ def own_ray(no_ray: None) -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.slow
 def test_corpora_are_disjoint_repeatable_and_of_one_kind(data: Path) -> None:
     files = demo_data.write_corpora(data)
     stamps = {f: f.stat().st_mtime_ns for parts in files.values() for f in parts.values()}

@@ -68,6 +68,7 @@ def test_an_actor_holds_one_model_whether_trials_end_or_are_stopped(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_five_trials_in_one_actor_hold_no_more_memory_than_the_first(make_task: Callable[..., Task]) -> None:
     actor = actor_trainable(make_task(max_steps=6), {"CPU": 1.0})({})
     held = []

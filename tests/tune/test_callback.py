@@ -155,6 +155,7 @@ def test_num_samples_that_end_the_search_early_are_counted(fit: Fit, capsys: pyt
     assert "set num_samples=-1" in out
 
 
+@pytest.mark.slow
 def test_a_max_t_that_trials_do_not_reach_is_said_with_the_number_to_set(
     fit: Fit, capsys: pytest.CaptureFixture[str]
 ) -> None:

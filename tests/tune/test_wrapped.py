@@ -32,6 +32,7 @@ def iterations(results: tune.ResultGrid) -> list[int]:
     return sorted(result.metrics["training_iteration"] for result in results)
 
 
+@pytest.mark.slow
 def test_a_repeaters_trials_end_at_max_t_and_share_the_budget(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     """Naive: only the first of them is known to the search. The others went on for ever, and were not charged."""
     searcher = JoBSSearcher(max_t=STEPS, budget=4, seed=0)
