@@ -31,7 +31,11 @@ def leave_others_gpus() -> None:
     it would train on the first of them, beside whoever holds that. Before anything asks CUDA."""
     import ray
 
-    if ray.is_initialized() and not ray.get_runtime_context().get_accelerator_ids().get("GPU"):
+    if not ray.is_initialized():
+        return
+    context = ray.get_runtime_context()
+    # the user's own process, where they try a trainable by hand, has no actor's id: it keeps what it sees
+    if context.get_actor_id() is not None and not context.get_accelerator_ids().get("GPU"):
         os.environ.update(NO_GPU)
 
 

@@ -105,6 +105,14 @@ class SharedRay:
                 gc.collect()
 
 
+@pytest.fixture(autouse=True)
+def environment_stays() -> Iterator[None]:
+    """What a test leaves in this process' environment, later ones fail of."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    yield
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
 @pytest.fixture(scope="session")
 def shared_ray() -> Iterator[SharedRay]:
     shared = SharedRay()

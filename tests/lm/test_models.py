@@ -200,6 +200,18 @@ def test_trials_without_a_gpu_see_none(
         ray.shutdown()
 
 
+def test_an_actor_tried_by_hand_leaves_its_gpus_to_the_process(
+    cluster: Any, make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the user's own process, beside a Ray without GPUs; what they start afterwards would find none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    actor = actor_trainable(make_task(), {"CPU": 1.0})({})
+    try:
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    finally:
+        actor.stop()
+
+
 @pytest.mark.parametrize("kind", ["gpt2", pytest.param("opt", marks=pytest.mark.slow), "roberta", "llama"])
 def test_rows_longer_than_what_a_model_learned_are_refused(
     make_task: Callable[..., Task], tokenizer_dir: Path, kind: str
