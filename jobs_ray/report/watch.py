@@ -32,7 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = look(arguments.experiment) if arguments.once else _followed(arguments.experiment, arguments.every)
     name = visible(arguments.experiment)
-    print(found.standing.line())
+    if arguments.once:
+        print(found.standing.line())
     if found.silent:
         print(
             f"Nothing was saved for {readable(found.silent_s)} while trials run: the driver may be dead. What there "
@@ -44,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _followed(folder: str, every: float) -> Look:
-    """The last look, at the end of the search, of its driver, or after a minute in which nothing ran or changed."""
+    """The last look, at the end of the search, of its driver, or after a minute in which nothing ran or changed; the
+    line of each was printed."""
     from jobs_ray.tune.live import LiveLine
 
     line, changed, before = LiveLine(), time.monotonic(), ""
@@ -58,10 +60,13 @@ def _followed(folder: str, every: float) -> Look:
                 line.show(found.standing)
             quiet = not found.standing.running and time.monotonic() - changed > _QUIET_S
             if found.over or found.silent or quiet:
-                return found
+                break
             time.sleep(max(every, 0.1))
     finally:
         line.close()
+    if line.transient:
+        print(text)
+    return found
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from jobs_ray.space.base import Array
 from jobs_ray.space.mixture import Mixture
 
 _DIRICHLET_ROUNDS = 64
+_LEAST = 1e-300
 
 
 def sobol(n: int, dim: int, rng: np.random.Generator) -> Array:
@@ -37,10 +38,14 @@ def dirichlet(mixture: Mixture, U: Array, rng: np.random.Generator, sparsity: fl
 def _to_weights(U: Array, lower: Array, concentration: float) -> Array:
     """Dirichlet by normalised gammas, through their inverse distribution so that Sobol points stay even."""
     if concentration == 1.0:
-        gammas = -np.log1p(-np.clip(U, 1e-300, 1.0 - 1e-16))
+        gammas = -np.log1p(-np.clip(U, _LEAST, 1.0 - 1e-16))
     else:
-        from scipy.special import gammaincinv
+        from scipy.special import gammaincinv, gammaln
 
-        gammas = np.maximum(gammaincinv(concentration, U), 1e-300)
+        gammas = np.maximum(gammaincinv(concentration, U), _LEAST)
+        if (lost := gammas.max(axis=1) <= _LEAST).any():  # all alike, where they are smaller than a number may be
+            # their logarithms: near 0 the distribution is x^a / gamma(a + 1)
+            logs = (np.log(np.maximum(U[lost], _LEAST)) + gammaln(concentration + 1.0)) / concentration
+            gammas[lost] = np.exp(logs - logs.max(axis=1, keepdims=True))
     free = 1.0 - lower.sum()
     return np.asarray(lower + free * gammas / gammas.sum(axis=1, keepdims=True))

@@ -94,19 +94,22 @@ def readable(seconds: float) -> str:
 
 
 class LiveLine:
-    """Shows the newest standing; it is asked for only when it is time to show one."""
+    """Shows the newest standing; it is asked for only when it is time to show one.
+
+    `transient`: on one line of a terminal, which `close` takes away; elsewhere each is a line that stays.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._shown = clock()
         self._last = ""
         self._live: Any = None
-        self._terminal = sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
+        self.transient = sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
 
     def update(self, newest: Callable[[], Standing]) -> None:
         """Shows `newest()` if enough time has passed."""
         now = self._clock()
-        if now - self._shown < (_TERMINAL_S if self._terminal else _PLAIN_S):
+        if now - self._shown < (_TERMINAL_S if self.transient else _PLAIN_S):
             return
         self._shown = now
         self.show(newest())
@@ -117,7 +120,7 @@ class LiveLine:
         if line == self._last:
             return
         self._last = line
-        if not self._terminal:
+        if not self.transient:
             print(line, flush=True)
             return
         from rich.live import Live

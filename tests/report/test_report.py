@@ -479,6 +479,7 @@ def test_watch_ends_when_the_search_is_over(searched: Experiment, capsys: pytest
     out = capsys.readouterr().out
     assert "The search is over" in out
     assert "left" not in out
+    assert out.count("JoBS ") == 1  # it was printed as it was found
 
 
 def test_watch_says_that_a_driver_may_be_dead(

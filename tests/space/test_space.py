@@ -217,7 +217,7 @@ def test_the_projection_agrees_with_a_general_solver() -> None:
     np.testing.assert_allclose(project_to_simplex(x[None], lower, upper)[0], solved.x, atol=1e-6)
 
 
-@pytest.mark.parametrize("concentration", [0.2, 1.0, 5.0])
+@pytest.mark.parametrize("concentration", [1e-5, 0.001, 0.2, 1.0, 5.0])
 def test_weights_follow_the_dirichlet_of_the_concentration(concentration: float) -> None:
     """Mean 1/k and variance (k - 1) / (k^2 (k c + 1)) of a symmetric Dirichlet."""
     k = 4
