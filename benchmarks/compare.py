@@ -4,8 +4,9 @@
         --methods jobs,random,asha,gp-ei --jobs 2 --out DIR
 
 DIR/results.jsonl has a line a run and is resumable: a run that is there is skipped. Methods can be added, and another
-Python (one with SMAC, say) may write into the same DIR. DIR/summary.csv and the printed tables are made of all of it.
-Tune on some instances, report on others. `--report` only prints the tables of what is there.
+Python (one with SMAC, say) may write into the same DIR. DIR/summary.csv and the printed tables are made of those runs
+in it that the flags ask for: name all methods, families, instances, seeds and budgets with `--report`, which runs
+nothing. Tune on some instances, report on others.
 """
 
 from __future__ import annotations
@@ -126,6 +127,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"no method {bad[0]!r}: choose from {', '.join(METHODS)}")
     if wrong := [f for f in args.families if f not in known]:
         parser.error(f"no family {wrong[0]!r}: choose from {', '.join(known)}")
+    if args.parallel < 1:
+        parser.error(f"--parallel: expected at least one trial in flight, came {args.parallel}")
     return args
 
 
@@ -145,8 +148,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if count % 50 == 0 or count == len(todo):
             print(f"{count}/{len(todo)} after {time.perf_counter() - began:.0f} s", flush=True)
     keys = {job.key for job in wanted}
-    every = [r for r in read(path) if tuple(r[n] for n in Job.__dataclass_fields__) in keys]
+    there = read(path)
+    every = [r for r in there if tuple(r[n] for n in Job.__dataclass_fields__) in keys]
     records = [r for r in every if "error" not in r]
+    if others := len(there) - len(every):
+        print(f"{others} runs in {path} are not what these flags ask for, and in no table")
     if not records:
         print("no results")
         return

@@ -11,6 +11,7 @@ same DIR.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import results
 from benchmarks.lm_sizes import SIZES
 from benchmarks.problems.language import LAYERS, RATES, WIDTHS
 
@@ -55,8 +57,11 @@ def near(config: Config, rng: random.Random) -> Config:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Every run whose line is whole."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    runs = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            runs.append(json.loads(line))
+    return runs
 
 
 def best_tenth(runs: Sequence[dict[str, Any]]) -> list[Config]:
@@ -90,8 +95,7 @@ def work(number: int, args: argparse.Namespace) -> None:
                 "steps": [r["step"] for r in reports], "curve": [round(r["eval_loss"], 5) for r in reports],
                 "seconds": round(time.perf_counter() - began, 2),
             }  # fmt: skip
-            with path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            results.append(path, line)
 
 
 def collect(args: argparse.Namespace) -> None:

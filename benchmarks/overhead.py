@@ -44,6 +44,7 @@ SPACE = {
     "r": tune.lograndint(1, 129),
     "mlp": tune.choice([False, True]),
 }
+SEARCHERS = ("basic", "optuna", "jobs", "jobs+scheduler")
 REPORTS = 6
 MEASURED = ("suggest", "next_trial", "on_trial_result", "on_trial_complete")
 
@@ -244,13 +245,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--concurrent", type=int, default=8)
-    parser.add_argument("--searchers", default="basic,optuna,jobs")
-    parser.add_argument("--actors", default="reused,fresh", help="reused, fresh, or both")
+    parser.add_argument("--searchers", default="basic,optuna,jobs", help="some of " + ",".join(SEARCHERS))
+    parser.add_argument("--actors", default="reused,fresh", help="default: one after the other")
     parser.add_argument("--rounds", type=int, default=1, help="repetitions, interleaved: for a busy machine")
     parser.add_argument("--report-s", type=float, default=0.05, help="seconds between two of a trial's 6 reports")
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--soak", type=int, help="so many trials without Ray: does a trial cost more at the end?")
     args = parser.parse_args()
+    for given, allowed in ((args.searchers, SEARCHERS), (args.actors, ("reused", "fresh"))):
+        if bad := [name for name in given.split(",") if name not in allowed]:
+            parser.error(f"expected some of {','.join(allowed)}, came {bad[0]!r}")
     if args.soak:
         soak(args.soak)
         return

@@ -15,8 +15,14 @@ COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e
 
 
 def write_plots(records: Records, path: Path) -> None:
-    """Of the runs that every method has. Needs plotly; the page loads nothing from elsewhere."""
+    """Of the runs that every method has. Needs plotly; the page loads nothing from elsewhere.
+
+    Raises:
+        ValueError: there is no such run.
+    """
     records = shared(records)
+    if not records:
+        raise ValueError("there is no run that every method has: nothing to draw")
     figures = [regret_by_budget(records), anytime(records)]
     if (diagram := ranks(records)) is not None:
         figures.insert(1, diagram)

@@ -156,7 +156,8 @@ def show(got: Cell, best: float) -> str:
 
 
 def behind(means: Means, method: str) -> str:
-    """Families where `method` is worse than the better of random and ASHA by more than one standard error."""
+    """Families where `method` is worse than the better of random and ASHA by more than one standard error, or by
+    anything where one instance gives no error."""
     found = []
     for family in dict.fromkeys(family for family, _ in means):
         others = [means[family, m] for m in ("random", "asha") if (family, m) in means]
@@ -164,7 +165,7 @@ def behind(means: Means, method: str) -> str:
             continue
         best = min(others, key=lambda own: cell(list(own.values())).mean)
         gap = cell([regret - best[instance] for instance, regret in means[family, method].items()])
-        if gap.mean > gap.error:
+        if gap.mean > (gap.error if gap.n > 1 else 0.0):
             found.append(f"{family} (+{gap.mean:.2f}, se {gap.error:.2f})")
     return (
         "worse than the better of random and ASHA by more than one standard error: " + ", ".join(found) if found else ""

@@ -73,6 +73,7 @@ class Rival:
         return Suggestion(config, Phase.SEARCH, float(goal), resume.name if resume else None)
 
     def wait_or_finish(self) -> Any:
+        """FINISHED is the last word: what runs may crash or be pruned, and the rest of its cost comes back."""
         return None if any(not run.ended for run in self.runs.values()) else FINISHED
 
     def ask(self, trial_id: str) -> Any:
@@ -101,7 +102,7 @@ class RandomFullRuns(Rival):
 
     def ask(self, trial_id: str) -> Any:
         config = self.fresh() if self.left >= self.max_t else None
-        return FINISHED if config is None else self.begin(trial_id, config, self.max_t)
+        return self.wait_or_finish() if config is None else self.begin(trial_id, config, self.max_t)
 
 
 def sound(run: Run) -> bool:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.box import Box
-from benchmarks.protocol import FINISHED
 from benchmarks.rivals import Rival, Run, sound
 from benchmarks.simulate import Problem
 
@@ -81,7 +80,7 @@ class Asked(Rival):
             self.open[trial_id] = wish
             config = earlier.config if earlier else self.box.config(wish.values)
             return self.begin(trial_id, config, wish.goal, earlier)
-        return self.wait_or_finish() or FINISHED
+        return self.wait_or_finish()
 
     def tell(self, trial_id: str, error: bool = False) -> None:
         super().tell(trial_id, error)

@@ -33,7 +33,7 @@ class GPEI(Rival):
 
     def ask(self, trial_id: str) -> Any:
         if self.left < self.max_t:
-            return FINISHED
+            return self.wait_or_finish()
         done = [run for run in self.runs.values() if self.max_t in run.values]
         failed = [run for run in self.runs.values() if run.ended and self.max_t not in run.values]
         start = int(np.clip((self.left / self.max_t + len(self.runs)) // 3, 3, 8))  # a third of the budget, 3 to 8 runs

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.box import Box
-from benchmarks.protocol import FINISHED, Decision
+from benchmarks.protocol import Decision
 from benchmarks.rivals import ASHA, Rival, rescaled
 from benchmarks.rivals_asked import Asked, Wish, quiet
 from benchmarks.simulate import Problem
@@ -53,7 +53,7 @@ class OptunaTPE(Asked):
 
     def ask(self, trial_id: str) -> Any:
         if self.left < self.max_t:
-            return self.wait_or_finish() if self.left > 0 else FINISHED
+            return self.wait_or_finish()
         with quiet():
             trial = self.trials[trial_id] = self.study.ask()
             config = self.box.config(suggest(trial, self.box))

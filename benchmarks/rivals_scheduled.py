@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.box import Box
-from benchmarks.protocol import FINISHED, Decision, Suggestion
+from benchmarks.protocol import Decision, Suggestion
 from benchmarks.rivals import Pick, Rival
 from benchmarks.rivals_asked import quiet
 from benchmarks.rivals_optuna import suggest
@@ -55,7 +55,7 @@ class UnderASHA(Rival):
 
     def ask(self, trial_id: str) -> Any:
         if self.left < self.max_t:
-            return self.wait_or_finish() if self.left > 0 else FINISHED
+            return self.wait_or_finish()
         return self.begin(trial_id, self.suggest(trial_id), self.max_t)
 
     def report(self, trial_id: str, t: float, value: float) -> Decision:

@@ -161,12 +161,28 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.methods = [name.strip() for name in args.methods.split(",") if name.strip()]
     if bad := unknown(args.methods):
         parser.error(f"no method {bad[0]!r}: choose from {', '.join(METHODS)}")
+    if args.parallel < 1:
+        parser.error(f"--parallel: expected at least one trial in flight, came {args.parallel}")
     return args
+
+
+def check(bench: Bench, args: argparse.Namespace) -> None:
+    """Builds each method once: what cannot search this problem must not end the program after hours.
+
+    Raises:
+        SystemExit: a method cannot, or its library is not installed.
+    """
+    for method in args.methods:
+        try:
+            METHODS[method](bench.problems[0], min(args.budgets), args.seeds[0])
+        except (ValueError, ImportError) as error:
+            raise SystemExit(f"benchmarks.search: {method} on {args.problem}: {error}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     bench = Bench(args)
+    check(bench, args)
     if args.problem == "emulator":
         print(describe(bench.accuracy), flush=True)
         print("regret is normalised: 0 = optimum of the emulator, 1 = median random configuration\n", flush=True)

@@ -11,7 +11,10 @@ from benchmarks.problems.suite import make, names
 def span(text: str) -> range:
     """`2:5` -> 2, 3, 4; `3` -> 3."""
     first, _, last = text.partition(":")
-    return range(int(first), int(last)) if last else range(int(first), int(first) + 1)
+    found = range(int(first), int(last)) if last else range(int(first), int(first) + 1)
+    if not found or found[0] < 0:
+        raise argparse.ArgumentTypeError(f"expected a number, or a:b for a, ..., b - 1, came {text!r}")
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:

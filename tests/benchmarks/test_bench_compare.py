@@ -25,8 +25,13 @@ def test_program_is_resumable(tmp_path, capsys):
     assert again == {json.dumps(json.loads(line)["points"]) for line in lines}
     assert len((tmp_path / "summary.csv").read_text().splitlines()) == 1 + 4
     compare.main([*args, "--report", "--plots"])
-    assert "8 runs, 0 to do" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "8 runs, 0 to do" in out
+    assert "not what these flags ask for" not in out
     assert "Average rank" in (tmp_path / "plots.html").read_text()
+    compare.main([*args, "--report", "--seeds", "0"])
+    assert f"4 runs in {path} are not what these flags ask for" in capsys.readouterr().out
+    assert {row.split(",")[6] for row in (tmp_path / "summary.csv").read_text().splitlines()[1:]} == {"1"}
 
 
 def test_a_run_that_raises_is_recorded_and_the_rest_goes_on(tmp_path, capsys):
@@ -47,6 +52,13 @@ def test_unknown_names_are_refused(bad, tmp_path, capsys):
     assert "'magic'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("bad", [["--parallel", "0"], ["--seeds", "5:2"], ["--instances=-1:2"], ["--seeds", "a"]])
+def test_numbers_that_mean_no_run_are_refused(bad, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        compare.parse(["--out", str(tmp_path), *bad])
+    assert bad[0].split("=")[0] in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("method", ["jobs", "random", "asha", "halving", "gp-ei", "regmix"])
 @pytest.mark.parametrize("family", ["diverging", "constant", "reports5", "reports60"])
 def test_methods_run_on_any_problem(method, family):
@@ -54,6 +66,32 @@ def test_methods_run_on_any_problem(method, family):
     trace = simulate(METHODS[method](problem, 5, 0), problem, 5)
     assert 3 < trace.spent <= 5
     assert 0 <= trace.regret <= 3
+
+
+def test_a_seed_is_one_of_its_problem_and_the_same_for_every_method(monkeypatch):
+    seen = {}
+    for method in ("random", "asha"):
+
+        def build(problem, budget, seed, own=METHODS[method], method=method):
+            seen.setdefault((problem.name, budget), []).append(seed)
+            return own(problem, budget, seed)
+
+        monkeypatch.setitem(compare.METHODS, method, build)
+        for family, instance, budget in (("constant", 0, 5.0), ("constant", 1, 5.0), ("reports5", 0, 5.0)):
+            assert "error" not in compare.run(compare.Job(family, instance, budget, 0, method, 4))
+    assert all(one == two for one, two in seen.values())
+    assert len({seeds[0] for seeds in seen.values()}) == 3
+
+
+def test_a_sequential_method_has_one_in_flight_whatever_the_flag_says(tmp_path):
+    args = compare.parse(["--out", str(tmp_path), "--quick", "--methods", "random,botorch-ei-seq", "--parallel", "8"])
+    assert {(job.method, job.parallel) for job in compare.plan(args)} == {("random", 8), ("botorch-ei-seq", 1)}
+
+
+def test_a_promotion_of_jobs_goes_on_with_its_short_run_unless_the_method_says_otherwise():
+    problem = make("constant", 0).problem
+    assert METHODS["jobs"](problem, 5, 0).settings.resume
+    assert not METHODS["jobs-no-resume"](problem, 5, 0).settings.resume
 
 
 def crashing(at):

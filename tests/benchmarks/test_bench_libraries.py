@@ -38,6 +38,16 @@ def test_box_draws_uniformly_from_the_simplex_and_within_every_bound():
     np.testing.assert_allclose(weights.var(0), 2 / 9 / 4, atol=0.005)  # Dirichlet(1, 1, 1)
 
 
+def test_box_keeps_bounds_and_scales():
+    box = Box(make("mixing_law3", 0).drawn.layout.space())
+    found = {
+        d.name.removeprefix("model."): (d.kind, d.low, d.high, d.log) for d in box.dimensions if d.kind != "choice"
+    }
+    assert found["rank"] == ("int", 1, 128, True)
+    assert found["lr"] == ("float", 1e-5, 1e-2, True)
+    assert found["layers"] == ("int", 1, 32, False)
+
+
 def test_box_refuses_what_it_cannot_express():
     with pytest.raises(ValueError, match="bounds of weights"):
         Box({"m": Mixture(["a", "b"], min=0.1)})
@@ -78,6 +88,26 @@ def test_longer_runs_resume_and_known_values_are_answered_from_memory():
     )  # the whole run that it wants next is too much for what is left
     assert rival.heard[:4] == [(0.2, 5, 0.4), (0.2, 5, 0.4), (0.3, 5, 0.5), (0.2, 25, pytest.approx(0.24))]
     assert rival.recommendation().config == {"v": 0.2}
+
+
+def test_a_crash_costs_the_worst_seen_and_is_not_trained_longer_and_the_rest_pays_a_resumption():
+    def curve(c):
+        return np.where((np.arange(25) >= 3) & (c["v"] > 0.5), np.nan, line(c))
+
+    problem = Problem("line", "eval_loss", curve, lambda c: c["v"], 0.0, None, 1.0, 25, OneNumber())
+    rival = type("R", (Scripted,), {"script": ((0.2, 5), (0.9, 5), (0.9, 25), (0.2, 25))})(problem, 1.2, 0)
+    trace = simulate(rival, problem, 1.2, parallel=1)
+    assert rival.heard[:4] == [(0.2, 5, 0.4), (0.9, 5, 1.9), (0.9, 25, 1.9), (0.2, 25, pytest.approx(0.24))]
+    assert trace.spent == pytest.approx((5 + 4 + 20) / 25)
+
+
+@pytest.mark.parametrize("family", ["mixing_law3", "accuracy"])
+def test_optuna_hears_the_metric_and_its_direction(family):
+    problem = make(family, 0).problem
+    rival = METHODS["optuna-tpe-sh"](problem, 5, 1)
+    simulate(rival, problem, 5, seed=1)
+    full = [run.last for run in rival.runs.values() if problem.max_t in run.values]
+    assert rival.study.best_value == pytest.approx(problem.sign * max(full))
 
 
 @pytest.mark.parametrize("method", ["optuna-tpe-hb", "optuna-tpe-sh", "optuna-gp", "botorch-ei", "botorch-ei-seq"])
@@ -129,6 +159,29 @@ def test_optuna_with_one_bracket_prunes_at_its_rungs_and_more_than_hyperband():
     hyperband = METHODS["optuna-tpe-hb"](problem, 10, 1)
     simulate(hyperband, problem, 10, seed=1)
     assert len(rival.runs) > len(hyperband.runs)
+
+
+@pytest.mark.parametrize("method", ["random", "gp-ei", "optuna-tpe-hb", "optuna-tpe-sh", "random-under-asha"])
+def test_what_a_crash_gives_back_is_spent_though_all_of_the_budget_was_handed_out(method):
+    rival = METHODS[method](make("mixing_law3", 0).problem, 2, 0)
+    for name in "ab":
+        assert rival.ask(name).config
+    assert rival.ask("c") is None, "not finished while something is in flight"
+    for name in "ab":
+        rival.report(name, 1, float("nan"))
+        rival.tell(name, error=True)
+    assert rival.ask("c").config
+
+
+def test_a_library_that_asks_for_what_is_known_waits_for_what_is_in_flight():
+    problem = Problem("line", "eval_loss", line, lambda c: c["v"], 0.0, None, 1.0, 25, OneNumber())
+    rival = type("R", (Scripted,), {"script": ((0.2, 5), (0.3, 5), *[(0.2, 5)] * 100)})(problem, 9, 0)
+    for name in "ab":
+        rival.ask(name)
+    rival.report("a", 5, 0.4)
+    rival.tell("a")
+    assert rival.ask("c") is None
+    assert rival.ask("c").config == {"v": 0.5}
 
 
 def test_optuna_is_seeded():

@@ -40,7 +40,8 @@ def test_the_best_tenth_is_by_the_mean_of_the_seeds(tmp_path):
     path = tmp_path / "curves.jsonl"
     ends = [(0, [3.0, 1.0]), (1, [1.5, 1.6]), *((i, [5.0, 5.0]) for i in range(2, 20))]
     lines = [json.dumps({"config": {"n": n}, "curve": [9.0, end]}) for n, both in ends for end in both]
-    path.write_text("\n".join([*lines, '{"config": {"n": 99}, "cur']))  # the last one is being written
+    # the last one is being written; a process was killed in another, right after a brace
+    path.write_text("\n".join([*lines[:3], '{"config": {"n": 98}', *lines[3:], '{"config": {"n": 99}, "cur']))
     runs = lm_curves.read(path)
     assert len(runs) == 40
     assert lm_curves.best_tenth(runs) == [{"n": 1}, {"n": 0}]

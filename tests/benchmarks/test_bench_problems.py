@@ -99,8 +99,9 @@ def test_decay_does_not_depend_on_the_number_of_reports():
         assert np.all(np.diff(shape) < 0)
 
 
-def test_regret_is_normalised():
-    made = make("mixing_law3", 0)
+@pytest.mark.parametrize("family", ["mixing_law3", "accuracy"])
+def test_regret_is_normalised(family):
+    made = make(family, 0)
     configs = [made.drawn.layout.to_config(r) for r in made.drawn.layout.random(1000, np.random.default_rng(5))]
     regrets = np.array([made.problem.regret(c) for c in configs])
     assert np.median(regrets) == pytest.approx(1, abs=0.1)
@@ -184,9 +185,8 @@ def test_costs_differ_by_the_configuration_and_are_one_on_average():
 def test_a_constant_metric_has_no_regret():
     made = make("constant", 0)
     assert made.problem.regret(made.drawn.layout.to_config(made.best_row)) == 0
-    assert (
-        made.problem.regret(made.drawn.layout.to_config(made.drawn.layout.random(1, np.random.default_rng(1))[0])) == 0
-    )
+    row = made.drawn.layout.random(1, np.random.default_rng(1))[0]
+    assert made.problem.regret(made.drawn.layout.to_config(row)) == 0
 
 
 def test_unknown_family():

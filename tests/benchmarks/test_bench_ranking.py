@@ -34,12 +34,34 @@ def test_tables_by_hand():
     assert over.error == pytest.approx(0.05)
     text = ranking.report(ROWS)
     assert "ratio to the best rival (random): jobs 1.00" in text
+    assert "0.200+-.10*" in text
+    assert "0.800+-.00 " in text
     assert "one standard error: b (+0.20, se 0.00)" in text
 
 
 def test_what_jobs_loses_by_is_judged_by_the_differences_within_instances():
     rows = [*records("a", "jobs", [0.2], [1.2]), *records("a", "asha", [0.1], [1.0]), *records("a", "random", [1], [1])]
     assert "a (+0.15, se 0.05)" in ranking.report(rows)  # each method's own error is .5 and .45
+    rows += [
+        *records("b", "jobs", [0.2], [1.5]),
+        *records("b", "asha", [0.1], [1.0]),
+        *records("b", "random", [1], [2]),
+    ]
+    rows += [
+        *records("c", "jobs", [0.2], [0.5]),
+        *records("c", "asha", [0.3], [0.2]),
+        *records("c", "random", [1], [2]),
+    ]
+    assert "b (+0.30, se 0.20)" in ranking.report(rows)
+    assert "c (" not in ranking.report(rows)  # +.10, se .20
+
+
+def test_one_instance_has_no_error_and_hides_no_loss():
+    rows = [*records("a", "jobs", [0.2]), *records("a", "asha", [0.1]), *records("b", "jobs", [0.2])]
+    rows += records("b", "asha", [0.3])
+    text = ranking.report(rows)
+    assert "a (+0.10, se nan)" in text
+    assert "b (" not in text
 
 
 def test_ranks_by_hand():
@@ -49,6 +71,11 @@ def test_ranks_by_hand():
     assert placed.blocks == 6
     assert placed.critical == pytest.approx(2.343 * np.sqrt(3 * 4 / 36), rel=1e-3)  # Demsar (2006), table 5
     assert placed.p < 0.01
+
+
+def test_a_small_difference_is_a_rank_and_one_of_the_last_digit_is_none():
+    rows = [record("a", m, r, instance=i) for i in range(2) for m, r in (("x", 0.11), ("y", 0.12), ("z", 0.12 + 1e-14))]
+    assert ranking.rank(rows).ranks == {"x": 1.0, "y": 2.5, "z": 2.5}
 
 
 def test_budgets_of_an_instance_are_one_block():
@@ -74,6 +101,11 @@ def test_only_runs_that_every_method_has_are_compared(tmp_path):
     assert ranking.report([*easy, record("a", "random", 0.1)]).startswith("0 runs")
     write_plots([*ROWS, *easy], tmp_path / "plots.html")
     assert "easy" not in (tmp_path / "plots.html").read_text().split("</script>")[-2]
+
+
+def test_nothing_shared_is_nothing_to_draw(tmp_path):
+    with pytest.raises(ValueError, match="no run that every method has"):
+        write_plots([*records("a", "jobs", [0.0]), *records("b", "random", [0.0])], tmp_path / "plots.html")
 
 
 def test_our_own_search_on_full_runs_is_no_rival():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -5,7 +7,7 @@ from scipy.stats import norm
 
 from benchmarks.data import Task, random_rows, to_row
 from benchmarks.protocol import FINISHED
-from benchmarks.rivals import ASHA, RandomFullRuns, SuccessiveHalving
+from benchmarks.rivals import ASHA, RandomFullRuns, SuccessiveHalving, rescaled
 from benchmarks.rivals_gp import GPEI, log_expected_improvement
 from benchmarks.simulate import pool_problem, simulate
 
@@ -71,6 +73,39 @@ def test_asha_promotes_the_best_third(parallel_pool):
     assert np.mean(finals) < np.mean([parallel_pool.regret(r.config) for r in at[2]]) / 2
 
 
+def test_asha_promotes_nothing_before_three_have_ended(parallel_pool):
+    method = ASHA(parallel_pool, 10, 0)
+    for i, value in enumerate((1.2, 1.1, 1.3)):
+        assert method.ask(f"t{i}").steps == 2
+        method.report(f"t{i}", 2, value)
+        method.tell(f"t{i}")
+    promoted = method.ask("t3")
+    assert (promoted.steps, promoted.resume_from) == (6, "t1")
+
+
+def test_rungs_are_the_same_shares_of_any_run():
+    assert rescaled((2, 6, 25), 20) == (2, 5, 20)
+    assert rescaled((2, 6, 25), 5) == (1, 5)
+    assert rescaled((1, 3, 8, 25), 200) == (8, 24, 64, 200)
+
+
+def test_gp_ei_takes_a_crash_for_the_worst_and_begins_its_search_at_the_best(parallel_pool):
+    method, given = GPEI(replace(parallel_pool, candidates=None), 10, 0), {}
+    method.score = lambda rows, y, pending: given.update(rows=rows, y=y, pending=pending)
+    method.maximise = lambda score, best: given.update(best=best) or best[0]
+    for i, value in enumerate((1.2, 1.1, 1.4, 1.3, np.nan)):
+        method.ask(f"t{i}")
+        t = 25 if np.isfinite(value) else 3
+        method.report(f"t{i}", t, value)
+        method.tell(f"t{i}", error=t == 3)
+    method.begin("pending", method.runs["t0"].config, 25)
+    method.ask("next")
+    assert given["y"].tolist()[:4] == [-1.2, -1.1, -1.4, -1.3]
+    assert given["y"][4:].tolist() == [-1.4]
+    assert len(given["pending"]) == 1
+    np.testing.assert_array_equal(given["best"], given["rows"][[1, 0, 3]])
+
+
 def test_recommendation_prefers_a_full_run_to_a_better_looking_short_one(parallel_pool):
     method = ASHA(parallel_pool, 10, 0)
     good, bad = parallel_pool.candidates[0], parallel_pool.candidates[50]
@@ -79,6 +114,9 @@ def test_recommendation_prefers_a_full_run_to_a_better_looking_short_one(paralle
     method.report("short", 1, 1.0)
     assert method.recommendation().config is good
     method.begin("full", bad, 25)
+    method.begin("crashed", parallel_pool.candidates[9], 25)
+    method.report("crashed", 25, np.nan)
+    assert method.recommendation().config is good, "a full run that crashed is none"
     method.report("full", 25, 1.5)
     assert method.recommendation().config is bad
 

@@ -36,6 +36,15 @@ def test_unknown_method_is_refused(capsys):
     assert "no method 'magic'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("method", "why"), [("jobs-data-only", "no table holds"), ("optuna-tpe-hb", "rows of a table")]
+)
+def test_a_method_that_cannot_search_the_problem_is_refused_before_the_others_run(method, why, real_tasks, monkeypatch):
+    monkeypatch.setattr(search, "run_all", lambda bench, args: pytest.fail("something was run"))
+    with pytest.raises(SystemExit, match=why):
+        search.main(["--problem", "pool", "--tasks", real_tasks[0].name, "--methods", f"random,{method}"])
+
+
 @pytest.mark.parametrize("problem", ["pool", "pool-all"])
 def test_program_runs_rivals_in_the_pool(problem, tmp_path, capsys, real_tasks):
     out = tmp_path / "out.json"

@@ -84,6 +84,22 @@ def test_training_stops_when_the_budget_is_spent():
     assert trace.full_runs == 0
 
 
+def test_a_report_that_is_no_number_ends_its_trial_as_an_error():
+    script, told = Script([(5.0, None)]), []
+    script.tell = lambda name, error=False: told.append((name, error))
+    trace = simulate(script, replace(flat_problem(), curve=lambda c: np.array([1.0, np.nan, *[1.0] * 23])), 1)
+    assert told == [("trial-0", True)]
+    assert trace.spent == pytest.approx(2 / 25)
+
+
+@pytest.mark.parametrize(("grant", "reports"), [(4.0, 4), (None, 2), (99.0, 25)])
+def test_a_trial_that_is_let_go_on_is_trained_on(grant, reports):
+    script = Script([(2.0, None)])
+    script.trials = {"trial-0": SimpleNamespace(grant=grant)}
+    simulate(script, flat_problem(), 1)
+    assert len(script.log) == reports
+
+
 def test_parallel_bounds_the_trials_in_flight():
     script = Script([(2.0, None)] * 5)
     simulate(script, flat_problem(), 5, parallel=2)
