@@ -5,11 +5,14 @@ from __future__ import annotations
 from ray.tune.result import DEFAULT_METRIC
 
 from jobs_ray.space import SpaceError
+from jobs_ray.tune import recovery
 from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.session import Session
 from jobs_ray.tune.settings import Replaced, Settings
 
-LOST = ": no saved state can be used; "
+NOTHING = "JoBSSearcher has nothing to search; "
+LOST = "JoBSSearcher has nothing to search: no saved state can be used; "
+NOT_RESTORED = f"{recovery.NOT_RESTORED}. Else {NOTHING}"
 
 
 def begin(
@@ -19,12 +22,12 @@ def begin(
     mode: str | None,
     num_samples: int | None,
     replaced: Replaced,
-    hint: str = "; ",
+    why: str = NOTHING,
 ) -> Session:
-    """Raises SpaceError without a space, its `hint` within, and ValueError while metric or mode are unknown."""
+    """Raises SpaceError without a space, `why` at its head, and ValueError while metric or mode are unknown."""
     if space is None or not space.core:
         raise SpaceError(
-            f"JoBSSearcher has nothing to search{hint}give tune.Tuner a param_space with at least one domain, "
+            f"{why}give tune.Tuner a param_space with at least one domain, "
             "as in {'lr': tune.loguniform(1e-5, 1e-2)}, or JoBSSearcher a space"
         )
     if metric is None and mode is not None:

@@ -43,8 +43,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._run: run_context.RunContext | None = None
         self._phase: Phase | None = None
         self._first_trial: str | None = None
-        self._checked = self._has_metric = self._doubted = False
-        self._times: list[float] = []
+        self._checked = self._doubted = False
         self._cut_said = self._short_said = False
         self._live: LiveLine | None = None
         self._predictions = Predictions()
@@ -117,7 +116,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         # always all keys: the CSV logger takes its columns from the first result
         result["jobs/predicted"], result["jobs/predicted_std"] = found or (None, None)  # Tune shows NaN, but no None
         result["jobs/budget_spent"] = session.core.budget_spent
-        self._check_first_trial(searcher, trial.trial_id, flat, decision is Decision.STOP)
+        self._check_first_trial(searcher, trial.trial_id, decision is Decision.STOP)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Says once that others cut trials short, and that the predictor, by its own account, predicts nothing."""
@@ -168,22 +167,21 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self.__dict__.update(state)
         self._forget()
 
-    def _check_first_trial(self, searcher: JoBSSearcher, trial_id: str, result: dict[str, Any], stopped: bool) -> None:
-        """Once: do the first trial's reports fit the plan?"""
+    def _check_first_trial(self, searcher: JoBSSearcher, trial_id: str, stopped: bool) -> None:
+        """Once: do the first trial's reports fit the plan? All of them, also those from before a restore."""
+        session = searcher.session
         if self._checked or not searcher.can_stop or self._first_trial not in (None, trial_id):
             return
-        self._first_trial = trial_id
-        reading = searcher.session.reading(trial_id, result)
-        plan = searcher.session.core.plan(fit=False)
-        if reading is None or plan is None:
+        if trial_id not in session.live:  # it has ended for us, and stops at its first report
             return
-        short_t = plan["short_t"]
-        self._times.append(reading[0])
-        self._has_metric |= reading[1] is not None and math.isfinite(reading[1])
-        self._checked = stopped or reading[0] >= short_t
+        self._first_trial = trial_id
+        curve, plan = session.core.trials[trial_id].curve, session.core.plan(fit=False)
+        if plan is None or not curve.last_t:
+            return
+        self._checked = stopped or curve.last_t >= plan["short_t"]
         if self._checked:
-            metric = str(searcher.metric)
-            for line in preflight.warnings_at_short_t(short_t, self._times, self._has_metric, metric):
+            times, metric = sorted((*curve.t, *curve.failed_at)), str(searcher.metric)
+            for line in preflight.warnings_at_short_t(plan["short_t"], times, bool(curve.t), metric):
                 self._print(f"JoBS: {line}")
 
     def _print(self, text: str) -> None:

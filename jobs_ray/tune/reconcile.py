@@ -10,19 +10,20 @@ in their result files.
     no trial of an id that we think is running    forgets it, or, if it has reported, ends it as failed
     a trial waiting that we know as failed        lets it go on (`resume_errored`)
     reports that we have not seen                 records them
-    a trial ended that we think is running        ends it
+    a trial ended that we think is running        ends it; gives it up where it was in the midst of its run
     a trial waiting that has trained enough       ends it: it keeps its final
-    a trial waiting that has ended for us         stops it at its next report, which is charged
+    a trial waiting that has ended for us         stops it at its next report; all that it reports is charged
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.experiment import Trial
+from ray.tune.result import DONE
 from ray.tune.search.repeater import TRIAL_INDEX
 
 from jobs_ray.search.optimizer import Suggestion
@@ -41,8 +42,13 @@ logger = logging.getLogger(__name__)
 _NOTHING = 1e-9  # of a full run: a grant that ends with the first report
 
 
-def with_ray(session: Session, trials: Sequence[Any], *, full: bool, scheduled: bool) -> None:
-    """Makes the search agree with Ray's trials. full: nothing stops a trial early. scheduled: our scheduler does."""
+def with_ray(
+    session: Session, trials: Sequence[Any], unfinished: Collection[str] = (), *, full: bool, scheduled: bool
+) -> None:
+    """Makes the search agree with Ray's trials. full: nothing stops a trial early. scheduled: our scheduler does.
+
+    unfinished: ids of trials in the midst of their run when Ray saved them, whatever it calls them now.
+    """
     known = list(session.core.trials)
     # only the first of a Repeater's trials is one of ours
     theirs = {trial.trial_id: trial for trial in sorted(trials, key=_number) if not trial.config.get(TRIAL_INDEX)}
@@ -57,23 +63,45 @@ def with_ray(session: Session, trials: Sequence[Any], *, full: bool, scheduled: 
         new = trial_id not in known
         if new and not _adopt(session, trial, full, starts_anew):
             continue
+        news, done = new, False
         if trial_id in session.live and trial_id not in failed:  # of those, all was seen
-            for result in _unseen(session, trial_id, history.of_trial(trial)):
+            results = history.of_trial(trial)
+            for result in _unseen(session, trial_id, results):
                 session.record(trial_id, result)
-        end_if_ended(session, trial)
+                news = True
+            done = bool(results) and bool(results[-1].get(DONE))
+        # Ray saves no `done` of a function that returns. One that did so after our state was saved has news for us,
+        # most likely; a trial that Ray ended by itself has none: then nobody tells the search, and both are saved
+        end_if_ended(session, trial, own_end=done or (news and trial_id not in unfinished))
         if scheduled and trial_id in session.live and _trained_enough(session, trial_id):
             session.end(trial_id, error=False)
         if trial_id not in session.live:
-            if not trial.is_finished():
-                session.anyway.setdefault(trial_id, None)
+            if trial_id in session.anyway or not trial.is_finished():
+                _trained_anyway(session, trial)
         elif new or trial_id in failed:
             _within_budget(session, trial)
 
 
-def end_if_ended(session: Session, trial: Any) -> None:
-    """Ends a trial that Ray calls finished: nobody tells a searcher of trials that it did not suggest itself."""
-    if trial.is_finished():
-        session.end(trial.trial_id, error=trial.status == Trial.ERROR)
+def end_if_ended(session: Session, trial: Any, *, own_end: bool = False) -> None:
+    """Ends a trial that Ray calls finished: nobody tells a searcher of trials that it did not suggest itself.
+
+    One that Ray ended in the midst of its run (`resume_unfinished=False`, a time budget) is given up: its last report
+    is not `done`. own_end: it came to its end all the same.
+    """
+    if not trial.is_finished():
+        return
+    error = trial.status == Trial.ERROR
+    if trial.trial_id in session.live and not (error or own_end or (trial.last_result or {}).get(DONE)):
+        session.core.amend(trial.trial_id, silent=True)  # so its last value is no final one
+    session.end(trial.trial_id, error=error)
+
+
+def _trained_anyway(session: Session, trial: Any) -> None:
+    """Charges a trial that has ended for us, and that Ray trains again, for what it reported before a driver died."""
+    results, charged = history.of_trial(trial), session.anyway.get(trial.trial_id)
+    session.anyway[trial.trial_id] = charged or (mark_of(results[-1]) if results else None)
+    for result in () if charged is None else _after(charged, results):
+        session.record(trial.trial_id, result)
 
 
 def _trained_enough(session: Session, trial_id: str) -> bool:
@@ -158,8 +186,7 @@ def _unseen(session: Session, trial_id: str, results: Sequence[dict[str, Any]]) 
     """Its reports beyond those in the searcher's state: told again from the start they would be charged again."""
     mark = session.marks.get(trial_id)
     if mark is not None:
-        seen = [i for i, result in enumerate(results) if mark_of(result) == mark]
-        return results[seen[-1] + 1 :] if seen else ()
+        return _after(mark, results)
     known = session.core.trials[trial_id].curve.last_t  # a state from before marks were kept
 
     def told(result: dict[str, Any]) -> bool:
@@ -167,6 +194,12 @@ def _unseen(session: Session, trial_id: str, results: Sequence[dict[str, Any]]) 
         return reading is None or reading[0] <= known
 
     return itertools.dropwhile(told, results)
+
+
+def _after(mark: tuple[Any, ...], results: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The results after the one of this mark; none if that is not there."""
+    seen = [i for i, result in enumerate(results) if mark_of(result) == mark]
+    return results[seen[-1] + 1 :] if seen else ()
 
 
 def _number(trial: Any) -> int:

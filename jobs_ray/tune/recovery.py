@@ -11,6 +11,7 @@ leave half of one), Ray starts anew without asking us: one trial, which knows no
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 
 import pyarrow.fs
 from ray import cloudpickle
+from ray.tune.experiment import Trial
 from ray.tune.search import SearchGenerator
 
 from jobs_ray.trials import StateError
@@ -40,13 +42,19 @@ class Setup:
 
 
 _REMEDY = (
-    "Its trials are in the folder, and so is the state of the search, from which another experiment goes on, with what "
-    "is left of the budget: searcher = JoBSSearcher(); searcher.restore({state!r}), then "
+    "While the driver's machine has not been started anew, whole copies of the experiment's files are in "
+    "/tmp/ray/session_*/artifacts/*/{name}/driver_artifacts there: copy them over those in its folder, and "
+    "Tuner.restore works. Else another experiment goes on from the state of the search{if_whole}, with what is left of "
+    "the budget: searcher = JoBSSearcher(); searcher.restore({state!r}), then "
     "tune.Tuner(..., param_space=<the same one>, tune_config=tune.TuneConfig(search_alg=searcher, ...)) of another name"
 )
 NOT_RESTORED = (
-    "if this is a Tuner.restore, Ray could not restore the experiment (its log says why), and would start it anew. "
-    + _REMEDY.format(state="<the folder>/searcher-state-<the newest>.pkl")
+    "If this is a Tuner.restore, Ray could not restore the experiment (its log says why), and would start it anew. "
+    + _REMEDY.format(
+        name="<its name>",
+        if_whole=", if a file of it is whole (where the storage was full, it may be empty)",
+        state="<the folder>/searcher-state-<the newest>.pkl",
+    )
 )
 
 
@@ -81,7 +89,7 @@ def refuse_to_start_anew(trials: Sequence[Any], pattern: str, search_id: str) ->
         if isinstance(settings, Mapping) and settings.get("search_id") == search_id:
             raise StateError(
                 f"Ray could not restore the experiment in {storage.experiment_fs_path} (its log says why), and "
-                f"would start it anew. {_REMEDY.format(state=state)}"
+                "would start it anew. " + _REMEDY.format(name=storage.experiment_dir_name, if_whole="", state=state)
             )
 
 
@@ -98,6 +106,19 @@ def setup(folder: str) -> Setup:
         mode=getattr(config, "mode", None),
         num_samples=spec.get("num_samples"),
     )
+
+
+def unfinished(folder: str) -> set[str]:
+    """Ids of trials in the midst of their run, by Ray's newest snapshot that can be read. It alone tells: with
+    `Tuner.restore(resume_unfinished=False)` Ray calls them TERMINATED, as if they had come to their end.
+    """
+    for path in sorted(Path(folder).glob("experiment_state-*.json"), reverse=True):
+        try:
+            trials = [json.loads(trial) for trial, _ in json.loads(path.read_bytes())["trial_data"]]
+            return {t["trial_id"] for t in trials if t["status"] not in (Trial.ERROR, Trial.TERMINATED)}
+        except (OSError, ValueError, KeyError, TypeError) as error:  # half a file
+            logger.error("%s cannot be read (%r)", path, error)
+    return set()
 
 
 def write(storage: Any, template: str, text: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ray.tune.search.searcher import Searcher
@@ -23,7 +23,7 @@ from jobs_ray.search.optimizer import FINISHED, Decision, Recommendation, Sugges
 from jobs_ray.tune import failures, limits, reconcile, recovery, run_context, session_state, statefile, stragglers
 from jobs_ray.tune import warmstart as warm
 from jobs_ray.tune.background import Moment, Proposer
-from jobs_ray.tune.begin import LOST, begin
+from jobs_ray.tune.begin import LOST, NOT_RESTORED, NOTHING, begin
 from jobs_ray.tune.capacity import Capacity
 from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.result_reader import TRAINING_ITERATION
@@ -69,6 +69,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     _run: run_context.RunContext | None
     _trials: Sequence[Any]
     _watched: set[str]
+    _halfway: Collection[str] = ()  # in the midst of their run when Ray saved them; read before it saves again
     _unpickled: bool
 
     def __init__(
@@ -232,7 +233,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._refuse_to_start_anew(bool(trials))
         if self._unreconciled or (self._session is None and trials):  # Ray has lost its own state of the search
             self._unreconciled = True
-            reconcile.with_ray(self.session, trials, full=not self.can_stop, scheduled=self._scheduled)
+            reconcile.with_ray(self.session, trials, self._halfway, full=not self.can_stop, scheduled=self._scheduled)
             self._unreconciled = False
             self._watched = set(self.session.live)
         if self._watched:
@@ -290,9 +291,9 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                 self._mode = self._settings.agree("mode", self._mode, self._run.mode)
                 if self._num_samples is None and not self._unreconciled:  # at a restore Ray tells everybody 1
                     self._num_samples = limits.end_of(self._run.num_samples, self._num_samples)
-            hint = LOST if self._unreconciled else f": {recovery.NOT_RESTORED}. Else " if self._unpickled else "; "
+            why = LOST if self._unreconciled else NOT_RESTORED if self._unpickled else NOTHING
             self._session = begin(
-                self._settings, self._space, self._metric, self._mode, self._num_samples, self._replaced, hint
+                self._settings, self._space, self._metric, self._mode, self._num_samples, self._replaced, why
             )
             self._metric = self._session.metric
         return self._session
@@ -327,7 +328,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def restore_from_dir(self, checkpoint_dir: str) -> None:
         """Ray's restore: from the newest state that can be used, else from Ray's own trials. Raises nothing."""
         self._run = run_context.searcher_joins(self)
-        self._unreconciled, self._unpickled = True, False
+        self._unreconciled, self._unpickled, self._halfway = True, False, recovery.unfinished(checkpoint_dir)
         for path in recovery.states(checkpoint_dir, self.CKPT_FILE_TMPL.format("*")):
             try:
                 self.restore(path)
@@ -337,8 +338,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                 return
         known = recovery.setup(checkpoint_dir)
         logger.warning("no saved state of the search can be used: it is built anew from Ray's trials and their results")
-        self._session = None
-        self._metric, self._mode = self._metric or known.metric, self._mode or known.mode
+        self._session, self._metric, self._mode = None, self._metric or known.metric, self._mode or known.mode
         self._num_samples = limits.end_of(known.num_samples, self._num_samples)
         if self._space is None and known.space is not None:
             self._space = self._settings.translate(known.space)
@@ -360,7 +360,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         return self._session is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_proposer", "_trials", "_run", "_capacity", "_watched", "_unpickled")
+        runtime = ("_proposer", "_trials", "_run", "_capacity", "_watched", "_halfway", "_unpickled")
         return {name: value for name, value in self.__dict__.items() if name not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ def to_text(session: Session) -> str:
         "optimizer": core.state_dict(trials=False) | {"trials": [_TRIALS]},
         "resumes": {i: [r.start, r.relative, r.cost, r.cost_goes_on] for i, r in session.reader.resumes.items()},
         "marks": {i: list(mark) for i, mark in session.marks.items()},
+        "anyway": {i: mark and list(mark) for i, mark in session.anyway.items()},
         "checkpoints": {i: list(found) for i, found in session.train_checkpoints.items()},
     }
     head, _, tail = json.dumps(data, allow_nan=False).partition(f'"trials": ["{_TRIALS}"]')
@@ -53,6 +54,7 @@ def from_state(state: Mapping[str, Any], replaced: Replaced, *, trusted: bool = 
         session.reader.resumes.update(resumes)
         session.train_checkpoints.update({i: (path, t) for i, (path, t) in state["checkpoints"].items()})
         session.marks.update({i: tuple(mark) for i, mark in state.get("marks", {}).items()})
+        session.anyway.update({i: mark and tuple(mark) for i, mark in state.get("anyway", {}).items()})
         optimizer = dict(state["optimizer"])
         if not trusted:
             optimizer.pop("hooks", None)  # a search that is only looked at misses no hook of the user's

@@ -40,6 +40,7 @@ def space(schedule: Schedule, folder: str) -> dict[str, Any]:
         "pace": 0.03,
         "troubled": schedule.troubled,
         "troubles": list(schedule.troubles),
+        "trouble_after": schedule.trouble_after,
     }
 
 
@@ -77,7 +78,8 @@ def tuner(schedule: Schedule, folder: str, storage: str, state: str | None = Non
             mode="min",
             num_samples=-1,
             max_concurrent_trials=schedule.concurrent,
-            reuse_actors=True,
+            # where trials hang Ray gives the process that hangs to the next trial, and to the next
+            reuse_actors=schedule.timeout_s is None,
             search_alg=searcher,
             scheduler=JoBSScheduler() if schedule.scheduled else None,
         ),
@@ -94,23 +96,35 @@ def tuner(schedule: Schedule, folder: str, storage: str, state: str | None = Non
 
 def save_with_trouble(folder: Path, leg: Leg) -> None:
     """While the file `disk full` lies there a save fails, and `unsaved` lies there, too, until one does not; with
-    `kill in save` the next one kills this process."""
-    write, replace = state.write, Path.replace
+    `kill in save` the next one kills this process, however it writes. `saving` names the file."""
+    write, opened = state.write, Path.open
 
-    def dies(path: Path, target: Any) -> Any:
-        if leg.stage == "half written":
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        if leg.stage == "after the rename":
-            replace(path, target)
+    def dies(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def troubled(path: Any, text: str) -> None:
         if (folder / "disk full").exists():
             (folder / "unsaved").touch()
+            (folder / "happened disk full").touch()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        if (folder / "kill in save").exists():
+        killed = (folder / "kill in save").exists()
+        (folder / "saving").write_text(str(path))
+
+        def half(file: Path, *arguments: Any, **named: Any) -> Any:
+            stream = opened(file, *arguments, **named)
+            if Path(path).name in file.name:
+                stream.write(text[: len(text) // 2])
+                stream.flush()
+                dies()
+            return stream
+
+        if killed and leg.stage == "half written":
+            Path.open = half  # type: ignore[method-assign, assignment]
+        if killed and leg.stage == "before the rename":
             Path.replace = dies  # type: ignore[method-assign, assignment]
         write(path, text)
+        if killed:
+            dies()
         (folder / "unsaved").unlink(missing_ok=True)
 
     state.write = troubled

@@ -1,4 +1,4 @@
-"""Plays a schedule, and judges what is left in the folder: faults as sentences, none if all is well."""
+"""Plays a schedule, and notes what has happened."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any
 
 from chaos_driver import drive
 from chaos_schedule import Leg, Schedule
-from chaos_trainable import MAX_T
-from ray import tune
 
+from jobs_ray.trials import StateError
+from jobs_ray.tune import statefile
 from jobs_ray.tune.results import load_session
 
+SIGTERM_EXIT = int(signal.SIGTERM)  # Ray ends a driver by `sys.exit` with it
 LIMIT_S = 240.0
 """A leg that takes longer hangs: on a machine with ten times as many processes as cores they take 20 to 60 s."""
 
@@ -28,12 +29,14 @@ class Course:
 
     path: Path
     lost: int = 0
+    abandoned: int = 0  # of them, those of trials that ran when Ray's own files were torn
     unheard: bool = False  # trials that started after the last save and were killed: neither Ray nor we know them
     unsaved: bool = False  # the last save found the disk full: what is in the folder is older than the run
-    restarted: bool = False
+    anyway: int = 0  # trials that Ray went on with at a restore, whatever was left of the budget
     skipped: bool = False
     begun: set[Path] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
+    happened: Counter[str] = field(default_factory=Counter)  # what was not only drawn, but took effect
 
 
 def steps(folder: Path) -> list[tuple[str, int, int]]:
@@ -50,10 +53,11 @@ def play(schedule: Schedule, address: str, folder: Path) -> Course:
     course = Course(folder / "run")
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["chaos_driver"])
-    for number, leg in enumerate(schedule.legs):
+    legs = list(schedule.legs)
+    for number, leg in enumerate(legs):
         if number:
+            _note(leg, course, folder)
             _between(leg, course, folder)
-        course.restarted |= leg.restore.get("restart_errored", False)
         course.skipped |= not leg.restore.get("resume_unfinished", True)
         began = len(steps(folder))
         path = str(course.path) if (course.path / "tuner.pkl").exists() and number else None
@@ -69,7 +73,24 @@ def play(schedule: Schedule, address: str, folder: Path) -> Course:
             _starts_anew(course, folder, anew[-1])
         if course.faults:
             break
+        if course.unsaved and leg is legs[-1]:  # the disk was full to the end: somebody makes room, and goes on
+            legs.append(Leg(None, 0, "none", {}))
+    course.happened.update(path.name.removeprefix("happened ") for path in folder.glob("happened *"))
     return course
+
+
+def _note(leg: Leg, course: Course, folder: Path) -> None:
+    """Which of the options of this leg's restore has something to do."""
+    try:
+        found = Counter(row["status"] for row in load_session(course.path).report()["trials"])
+    except (StateError, OSError):  # not saved yet, or spoilt before an earlier leg
+        found = Counter({"running": len({trial for trial, _, _ in steps(folder)})})
+    course.anyway += found["running"] + found["failed"]
+    course.happened["a restore amid trials"] += bool(found["running"])
+    if not leg.restore.get("resume_unfinished", True):
+        course.happened["resume_unfinished=False"] += bool(found["running"])
+    for option in ("resume_errored", "restart_errored"):
+        course.happened[option] += bool(leg.restore.get(option) and found["failed"])
 
 
 def _starts_anew(course: Course, folder: Path, path: Path) -> None:
@@ -80,7 +101,10 @@ def _starts_anew(course: Course, folder: Path, path: Path) -> None:
     course.begun.add(path)  # it may be moved
     course.path = path
     course.unheard = True
-    course.lost += sum(trained[row["trial_id"]] for row in rows if row["status"] == "running")
+    abandoned = sum(trained[row["trial_id"]] for row in rows if row["status"] == "running")
+    course.lost += abandoned
+    course.abandoned += abandoned
+    course.happened["another experiment went on"] += 1
 
 
 def _watch(driver: Any, schedule: Schedule, leg: Leg, course: Course, folder: Path, began: int) -> None:
@@ -101,6 +125,7 @@ def _watch(driver: Any, schedule: Schedule, leg: Leg, course: Course, folder: Pa
                 full.touch()
             elif _kill(now[-1][2]):
                 course.lost += 1
+                course.happened["kill worker"] += 1
         if full.exists() and trained >= max(leg.after - 1, 6):
             full.unlink()
         if leg.interruption is not None and trained >= leg.after and not interrupted:
@@ -109,15 +134,29 @@ def _watch(driver: Any, schedule: Schedule, leg: Leg, course: Course, folder: Pa
             _interrupt(driver.pid, leg, folder)
     course.unsaved = (folder / "unsaved").exists()
     full.unlink(missing_ok=True)
-    for name in ("raise", "kill in save", "unsaved"):
+    _judge_save(course, folder)
+    for name in ("raise", "kill in save", "unsaved", "saving"):
         (folder / name).unlink(missing_ok=True)
-    expected = {"kill driver": -9, "kill in save": -9}.get(leg.interruption or "")
-    if leg.interruption is None and driver.exitcode != 0:
-        course.faults.append(f"the last leg ended with {driver.exitcode}")
-    if interrupted and expected is not None and driver.exitcode not in (expected, 0):
-        course.faults.append(f"{leg} ended with {driver.exitcode}")
+    # 0: it had ended before the interruption came (Tune ends in order at a SIGINT)
+    expected = {"kill driver": -9, "kill in save": -9, "SIGTERM": SIGTERM_EXIT, "callback raises": 1}
+    ends = {0} | ({expected[leg.interruption]} if interrupted and leg.interruption in expected else set())
+    if driver.exitcode not in ends:
+        course.faults.append(f"the leg {leg} ended with {driver.exitcode}, expected {sorted(ends)}")
+    if interrupted and leg.interruption is not None:
+        course.happened[leg.interruption] += driver.exitcode != 0 or leg.interruption == "SIGINT"
     # a callback that raises ends Ray without a last save
     course.unheard |= interrupted and leg.interruption in ("kill driver", "kill in save", "SIGTERM", "callback raises")
+
+
+def _judge_save(course: Course, folder: Path) -> None:
+    """Whatever ended the driver, the file that it saved last is a whole one, the older or the newer."""
+    saving = folder / "saving"
+    path = Path(saving.read_text()) if saving.exists() else None
+    if path is not None and path.exists():
+        try:
+            statefile.load(path)
+        except StateError as error:
+            course.faults.append(f"a save left half a file: {error}")
 
 
 def _interrupt(pid: int, leg: Leg, folder: Path) -> None:
@@ -144,65 +183,17 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
         moved = folder / f"moved{len(list(folder.glob('moved*')))}"
         moved.mkdir()
         course.path = course.path.rename(moved / "run")
+        course.happened["move"] += 1
     for state in sorted(course.path.glob("search_gen_state-*" if leg.after % 2 else "experiment_state-*")):
         if leg.before == "torn":
             state.write_bytes(b"")
+            course.happened["torn"] += 1
     for state in sorted(course.path.glob("searcher-state-*.pkl")):
         if leg.before == "cut state":
             state.write_bytes(state.read_bytes()[:-30])
+            course.happened["cut state"] += 1
         if leg.before == "no state":
+            course.happened["no state"] += 1
             state.unlink()
             for copy in Path("/tmp/ray").glob(f"session_*/artifacts/*/run/driver_artifacts/{state.name}"):
                 copy.unlink()
-
-
-def judge(schedule: Schedule, course: Course, folder: Path) -> list[str]:
-    """What is wrong with the finished experiment."""
-    faults = list(course.faults)
-    if faults or course.unsaved:  # books that could not be written are no worse than their last save
-        return faults
-    session = load_session(course.path)
-    rows = {row["trial_id"]: row for row in session.report()["trials"]}
-    trained = Counter(trial for trial, _, _ in steps(folder))
-    theirs = [trial.trial_id for trial in tune.ExperimentAnalysis(str(course.path)).trials]
-
-    unknown = set(trained) - set(rows)
-    if unknown & set(theirs) or (unknown and not course.unheard):
-        faults.append(f"trials {sorted(unknown)} trained {[trained[i] for i in sorted(unknown)]} steps and are lost")
-    if set(theirs) - set(rows):
-        faults.append(f"Ray has trials {sorted(set(theirs) - set(rows))}, the search has not")
-    if len(theirs) != len(set(theirs)):
-        faults.append(f"Ray has a trial twice: {theirs}")
-
-    budget = session.core.budget
-    spent = budget.spent * MAX_T
-    heard = sum(number for trial, number in trained.items() if trial in rows)
-    # a process that reports the same t again is not charged: it may well report many times an epoch
-    each = Counter(line for line in steps(folder) if line[0] in rows)
-    same = sum(number - 1 for number in each.values())
-    if not -1e-6 <= heard - spent <= course.lost + same + 1e-6:
-        charged = {i: (row["charged"] * MAX_T, trained[i], row["status"]) for i, row in rows.items()}
-        wrong = {i: c for i, c in charged.items() if abs(c[0] - c[1]) > 1e-6}
-        faults.append(f"{heard} steps trained, {spent:g} charged, {course.lost} may be unheard: {wrong}")
-    again = sum(trained.values()) - len({(trial, t) for trial, t, _ in steps(folder)})
-    # a trial that Ray runs anyway after a restore may report once
-    anyway = len(rows) if course.restarted or any(leg.restore for leg in schedule.legs) else 0
-    if spent > schedule.budget * MAX_T + again + anyway + 1e-6:
-        faults.append(f"{spent:g} steps charged of a budget of {schedule.budget * MAX_T:g}, {again} of them again")
-    running = [i for i, row in rows.items() if row["status"] == "running"]
-    if running:
-        faults.append(f"trials {running} still run in the books")
-    if budget.total is not None and not running and spent < (schedule.budget - 1.5) * MAX_T and not course.skipped:
-        failures = [row for row in rows.values() if row["status"] == "failed"]
-        if len(failures) < len(rows):
-            faults.append(f"the search ended with {spent:g} of {schedule.budget * MAX_T:g} steps spent")
-
-    finals = {i: row["final"] for i, row in rows.items() if row["final"] is not None and row["status"] != "failed"}
-    found = session.recommendation()
-    if finals:
-        best = min(finals, key=lambda i: finals[i])
-        if found is None or not found.confirmed or rows[found.trial_id]["final"] > finals[best] + 1e-6:
-            faults.append(f"recommended {found}, the best confirmed is {best} with {finals[best]}")
-    elif found is not None and found.confirmed:
-        faults.append(f"recommended {found} as confirmed, but no full run is")
-    return faults

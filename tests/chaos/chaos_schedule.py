@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 INTERRUPTIONS = ("kill driver", "kill driver", "kill driver", "kill in save", "SIGINT", "SIGTERM", "callback raises")
 """What ends a leg before the experiment is over; the next one restores it."""
@@ -16,6 +16,9 @@ RESTORES: tuple[dict[str, bool], ...] = (
     *({"resume_errored": True}, {"restart_errored": True}, {"resume_errored": True, "resume_unfinished": False}),
     {"resume_unfinished": False},
 )
+HANGS_S = 20.0
+"""`trial_timeout_s` where trials hang: more than a start takes on a busy machine."""
+TROUBLES = ("crash", "crash once", "die once", "nan", "back once", "hang")
 SAVE_STAGES = ("half written", "before the rename", "after the rename")
 
 
@@ -46,12 +49,8 @@ class Schedule:
     troubled: float
     troubles: tuple[str, ...]
     legs: tuple[Leg, ...]
+    trouble_after: int = 1  # steps that a trial trains before its trouble comes
     timeout_s: float | None = None
-
-    @property
-    def hard(self) -> int:
-        """Legs after which steps in flight may be lost."""
-        return sum(leg.interruption is not None for leg in self.legs)
 
     def __str__(self) -> str:
         legs = " | ".join(
@@ -74,7 +73,7 @@ class Schedule:
         return (
             f"seed {self.seed}: {self.concurrent} at once, max_failures={self.max_failures}, time {self.time_attr}, "
             f"resume_key={self.resume}, scheduler={self.scheduled}, saved every {self.save_every_s:g} s, "
-            f"{self.troubled:.0%} troubled {self.troubles}; {legs}"
+            f"{self.troubled:.0%} troubled {self.troubles} after {self.trouble_after}; {legs}"
         )
 
 
@@ -93,9 +92,9 @@ def draw(seed: int) -> Schedule:
         )
         for number, interruption in enumerate([*interruptions, None])
     ]
-    kinds = ("crash", "crash once", "die once", "nan", "back once")
+    kinds = TROUBLES[:-1]
     time_attr = chance.choice(["training_iteration", "step"])
-    return Schedule(
+    drawn = Schedule(
         seed=seed,
         concurrent=chance.choice([1, 2, 2, 3]),
         budget=chance.choice([3.0, 4.0]),
@@ -108,3 +107,9 @@ def draw(seed: int) -> Schedule:
         troubles=tuple(chance.sample(kinds, 2)),
         legs=tuple(legs),
     )
+    # what came later is drawn last: the other draws of a seed stay as they were
+    drawn = replace(drawn, trouble_after=chance.choice([1, 1, 3, 5]))
+    # without the scheduler nothing ends a trial that hangs
+    if drawn.scheduled and drawn.troubled and chance.random() < 0.25:
+        drawn = replace(drawn, troubles=(drawn.troubles[0], "hang"), timeout_s=HANGS_S)
+    return drawn

@@ -13,13 +13,17 @@ from typing import Any
 from ray import tune
 
 MAX_T = 8
-TROUBLES = ("crash", "crash once", "die once", "back once", "nan", "hang")
 
 
 def trouble_of(config: dict[str, Any]) -> str:
     """What a configuration suffers from: the same each time it is trained."""
     chance = random.Random(repr(config["x"]))
     return chance.choice(config["troubles"]) if chance.random() < config["troubled"] else "none"
+
+
+def loss(x: float, t: int) -> float:
+    """A bowl that sinks as 1/t."""
+    return (x - 0.3) ** 2 + 0.5 / t
 
 
 class Chaotic(tune.Trainable):
@@ -33,17 +37,18 @@ class Chaotic(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         time.sleep(self.config["pace"])
-        if self.t == 1:
+        if self.t == self.config["trouble_after"]:
             self._trouble()
         self.t += 1
         line = f"{self.trial_id} {self.t} {os.getpid()}\n".encode()
         steps = os.open(Path(self.config["folder"], "steps"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(steps, line)  # one call: whole lines, whoever else writes and whenever we are killed
         os.close(steps)
-        loss = (self.config["x"] - 0.3) ** 2 + 0.5 / self.t
-        if self.trouble == "nan" and self.t >= 2:
-            loss = float("nan")
-        return {"loss": loss, "step": self.t, "done": self.t >= MAX_T}
+        value = loss(self.config["x"], self.t)
+        if self.trouble == "nan" and self.t > self.config["trouble_after"]:
+            self._happened()
+            value = float("nan")
+        return {"loss": value, "step": self.t, "done": self.t >= MAX_T}
 
     def _trouble(self) -> None:
         if self.trouble.endswith("once"):
@@ -51,6 +56,8 @@ class Chaotic(tune.Trainable):
             if marker.exists():
                 return
             marker.touch()
+        if self.trouble not in ("none", "nan"):
+            self._happened()
         if self.trouble.startswith("crash"):
             raise RuntimeError("the trainable fails on purpose")
         if self.trouble == "die once":
@@ -59,6 +66,9 @@ class Chaotic(tune.Trainable):
             self.t = 0
         if self.trouble == "hang":
             time.sleep(3600)
+
+    def _happened(self) -> None:
+        Path(self.config["folder"], f"happened {self.trouble}").touch()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.config = new_config

@@ -203,3 +203,105 @@ def test_the_last_value_of_a_full_run_that_was_ended_for_its_silence_is_no_final
     JoBSScheduler().choose_trial_to_run(Controller(searcher, trial))
     (row,) = searcher.report()["trials"]
     assert (row["status"], row["final"]) == ("stopped", None)
+
+
+def of_ray(config: dict[str, Any], status: str, results: list[dict[str, Any]]) -> Trial:
+    """Trial "a" as Ray restores it; `results`: of its snapshot."""
+    trial = Trial("Class", config=config, stub=True)
+    trial.trial_id, trial.status = "a", status
+    for result in results:
+        trial.update_last_result(dict(result))
+    return trial
+
+
+@pytest.mark.parametrize(
+    ("saved", "snapshot", "file", "unfinished", "ended_as"),
+    [
+        pytest.param(6, 6, 6, True, "stopped", id="Ray was told not to resume it"),
+        pytest.param(4, 5, 6, True, "stopped", id="nor did we know its last reports"),
+        pytest.param(6, 6, 6, False, "stopped", id="ended with the experiment, by a time budget"),
+        pytest.param(4, 6, 6, False, "completed", id="a function that returned after our state was saved"),
+        pytest.param(0, 6, 6, False, "completed", id="a function, our state is lost"),
+        pytest.param(5, 5, "6 done", True, "completed", id="a class that ended after the snapshot"),
+        pytest.param("6 done", 5, "6 done", True, "completed", id="and we had seen it"),
+        pytest.param(5, "6 done", "6 done", False, "completed", id="a class that ended"),
+        pytest.param(8, 8, 8, True, "completed", id="nothing is left to train"),
+    ],
+)
+def test_a_run_that_ray_ended_in_its_midst_is_given_up_and_one_that_came_to_its_end_is_not(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    saved: int | str,
+    snapshot: int | str,
+    file: int | str,
+    unfinished: bool,
+    ended_as: str,
+) -> None:
+    """Half of max_t is enough for a run that ends by itself; the recommendation was called confirmed."""
+
+    def until(last: int | str) -> list[dict[str, Any]]:
+        number = int(str(last).split()[0])
+        return [of(1, t) | {"done": t == number and "done" in str(last)} for t in range(1, number + 1)]
+
+    early = JoBSSearcher(SPACE, "loss", "min", max_t=8, short_t=2, budget=4, seed=0)
+    config = {"x": 0.5}
+    if saved:
+        config = early.suggest("a")
+        early.session.core.amend("a", grant=8.0)
+    for result in until(saved):
+        early.record("a", result)
+    late = restored(early, tmp_path)
+    if not saved:  # our searcher would propose another one
+        monkeypatch.setattr(reconcile, "_steps", lambda *_: 8.0)
+    monkeypatch.setattr(history, "of_trial", lambda trial: until(file))
+    trial = of_ray(config, Trial.TERMINATED, until(snapshot))
+    reconcile.with_ray(late.session, [trial], {"a"} if unfinished else (), full=False, scheduled=True)
+    (row,) = late.report()["trials"]
+    assert (row["status"], row["final"] is not None) == (ended_as, ended_as == "completed")
+    assert len(row["curve"]) == len(until(file))
+    found = late.recommendation()
+    assert found is not None
+    assert found.confirmed == (ended_as == "completed")
+
+
+@pytest.mark.parametrize("status", [Trial.PENDING, Trial.TERMINATED])
+def test_what_an_ended_trial_trains_again_is_charged_though_the_driver_dies_before_a_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """And once only. status: in Ray's snapshot at the second restore."""
+    first = JoBSSearcher(SPACE, "loss", "min", max_t=4, short_t=2, budget=4, seed=0)
+    config = first.suggest("a")
+    file = [of(1, 1), of(1, 2)]
+    for result in file:
+        first.record("a", result)
+    first.on_trial_complete("a", file[-1])
+    monkeypatch.setattr(history, "of_trial", lambda trial: file)
+
+    def by_the_next_driver(before: JoBSSearcher, status: str) -> JoBSSearcher:
+        late = restored(before, tmp_path)
+        reconcile.with_ray(late.session, [of_ray(config, status, [])], full=False, scheduled=True)
+        return late
+
+    second = by_the_next_driver(first, Trial.PENDING)
+    assert second.report()["budget"]["spent"] == pytest.approx(2 / 4)
+    saved = restored(second, tmp_path)
+    file.append(of(2, 1))
+    second.record("a", file[-1])
+    assert second.report()["budget"]["spent"] == pytest.approx(3 / 4)
+    for before in (saved, second):
+        third = by_the_next_driver(before, status)
+        assert third.report()["budget"]["spent"] == pytest.approx(3 / 4)
+        third.record("a", of(3, 1))
+        assert third.report()["budget"]["spent"] == pytest.approx(4 / 4)
+
+
+def test_a_state_from_before_those_trials_were_saved_can_be_restored(tmp_path: Path) -> None:
+    early = JoBSSearcher(SPACE, "loss", "min", max_t=4, budget=4, seed=0)
+    early.suggest("a")
+    early.save(str(tmp_path / "state"))
+    state = json.loads((tmp_path / "state").read_text())
+    assert state["session"].pop("anyway") == {}
+    (tmp_path / "state").write_text(json.dumps(state))
+    late = JoBSSearcher()
+    late.restore(str(tmp_path / "state"))
+    assert late.report() == early.report()

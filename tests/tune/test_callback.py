@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from ray import tune
+from ray.tune import TuneError
 from ray.tune.constants import RAY_TUNE_CALLBACKS_ENV_VAR
 from tune_trainables import STEPS, Class, Fragile, Troubled, Unpredictable, half
 
@@ -213,3 +215,34 @@ def test_a_broken_trainable_ends_the_search_after_three_trials_with_its_error(
     assert "nothing to recommend (all trials failed, the last 3 alike: " in end
     assert said in end
     assert sum(result.metrics.get("training_iteration", 0) for result in results if result.metrics) <= most
+
+
+class Stop(tune.Callback):
+    """Ends the driver's loop at a result; once only, a restored run has this callback, too."""
+
+    def __init__(self, marker: Path, at: int) -> None:
+        self.marker, self.left = marker, at
+
+    def on_trial_result(self, **info: Any) -> None:
+        self.left -= 1
+        if self.left <= 0 and not self.marker.exists():
+            self.marker.touch()
+            raise RuntimeError("ended on purpose")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_ended_trial_that_ray_trains_again_tells_nothing_of_short_t(
+    fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stops at its first report: "no report falls on short_t=2: ... set short_t=1"."""
+    with pytest.raises(TuneError, match="ended on purpose"):  # within ten seconds, so Ray's snapshot is the first one
+        fit(
+            half(Class), SPACE, JoBSSearcher(max_t=STEPS, short_t=2, budget=2, seed=0), JoBSScheduler(), num_samples=-1,
+            max_concurrent_trials=1, reuse_actors=True, run_config={"callbacks": [Stop(tmp_path / "stopped", 3)]},
+        )  # fmt: skip
+    gc.collect()  # of the controller that was left behind, here where its open files may be warned of
+    results = tune.Tuner.restore(str(tmp_path / "run"), trainable=half(Class)).fit()
+    lengths = sorted(result.metrics["training_iteration"] for result in results)
+    assert lengths[0] == 1, lengths  # it was trained again
+    assert "no report falls on short_t" not in capsys.readouterr().out

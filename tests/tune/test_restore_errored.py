@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray import cloudpickle, tune
 from ray.tune import TuneError
-from tune_trainables import STEPS, Class, half
+from tune_trainables import STEPS, Class, function, half
 
 from jobs_ray import JoBSScheduler, JoBSSearcher
 from jobs_ray.trials import StateError
@@ -102,6 +102,30 @@ def test_without_a_scheduler_of_ours_a_restore_knows_rays_trials(
     unheard = len((tmp_path / "steps").read_text()) - report["budget"]["spent"] * STEPS
     assert -1e-6 <= unheard <= 1 + 1e-6
     assert report["budget"]["spent"] <= 3.0
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_that_ray_is_told_not_to_resume_is_given_up_and_a_function_that_returned_is_not(
+    fit: Callable[..., tune.ResultGrid], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To Ray both are TERMINATED, and not `done`: only its snapshot tells them apart."""
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")
+    steps = 6  # of 8; the second trial is interrupted at its last one, after half a run
+    interrupts = Interrupts(tmp_path)
+    interrupts.seen = 5 - 2 * steps
+    with pytest.raises(TuneError, match="fails on purpose"):
+        fit(
+            half(function), {"x": tune.uniform(0.0, 1.0), "steps": steps}, JoBSSearcher(max_t=8, budget=3, seed=0),
+            num_samples=2, max_concurrent_trials=1, run_config={"callbacks": [interrupts]},
+        )  # fmt: skip
+    gc.collect()
+    for path in (tmp_path / "run").glob("searcher-state-*"):
+        path.unlink()  # what became of the first one is in no state of ours then
+    tune.Tuner.restore(str(tmp_path / "run"), trainable=half(function), resume_unfinished=False).fit()
+    rows = load_session(tmp_path / "run").report()["trials"]
+    assert [row["status"] for row in rows] == ["completed", "stopped"]
+    assert [len(row["curve"]) for row in rows] == [steps, steps - 1]  # no logger has the last one
 
 
 @pytest.mark.parametrize(

@@ -543,6 +543,19 @@ def test_a_restore_uses_the_newest_state_that_is_whole(tmp_path: Path) -> None:
     assert after.report() == before.report()
 
 
+def test_where_ray_has_restored_nothing_the_error_says_where_whole_files_are() -> None:
+    """It promised the state of the search, which a full storage leaves empty."""
+    in_tuner_pkl = pickle.loads(pickle.dumps(JoBSSearcher(metric="loss", mode="min")))
+    with pytest.raises(SpaceError) as refused:
+        in_tuner_pkl.suggest("a")
+    begin, _, end = str(refused.value).partition(
+        "/tmp/ray/session_*/artifacts/*/<its name>/driver_artifacts there: copy"
+    )
+    assert begin.startswith("If this is a Tuner.restore, Ray could not restore the experiment (its log says why)")
+    assert "goes on from the state of the search, if a file of it is whole" in end
+    assert "Else JoBSSearcher has nothing to search; give tune.Tuner a param_space" in end
+
+
 def test_without_any_state_and_any_space_the_error_says_so(tmp_path: Path) -> None:
     lost = JoBSSearcher(metric="loss", mode="min")
     lost.restore_from_dir(str(tmp_path))
