@@ -65,7 +65,7 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
                     logger.warning("trial %s is ended: no report for %g s", trial, searcher.settings.trial_timeout_s)
                     # no end of its own, so its last value is no final one
                     searcher.session.core.amend(trial.trial_id, silent=True)
-                    tune_controller.stop_trial(trial)
+                    _stop_for_good(tune_controller, trial)
         # Ray's version walks all trials at every step: at 5,000 of them that is most of the loop's time
         pending = sum(trial.status == Trial.PENDING for trial in tune_controller.get_live_trials())
         newest_first = (t for t in reversed(tune_controller.get_trials()) if t.status == Trial.PENDING)
@@ -79,6 +79,18 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
     def debug_string(self) -> str:
         """For Tune's status display."""
         return "Using JoBS: short runs are stopped when the optimiser has seen enough."
+
+
+def _stop_for_good(tune_controller: Any, trial: Trial) -> None:
+    """Stops a trial that hangs. With `reuse_actors` Ray would give its process to the next one, which waits in vain, too,
+    and costs nothing: the search would go on without end, and without a result."""
+    controller = run_context.unwrapped(tune_controller)
+    reused = getattr(controller, "_reuse_actors", False)  # Ray asks for it within `stop_trial`
+    controller._reuse_actors = False
+    try:
+        tune_controller.stop_trial(trial)
+    finally:
+        controller._reuse_actors = reused
 
 
 def _starting(tune_controller: Any) -> set[Trial]:
