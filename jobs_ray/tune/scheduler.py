@@ -82,8 +82,8 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
 
 
 def _stop_for_good(tune_controller: Any, trial: Trial) -> None:
-    """Stops a trial that hangs. With `reuse_actors` Ray would give its process to the next one, which waits in vain, too,
-    and costs nothing: the search would go on without end, and without a result."""
+    """Stops a trial that hangs. With `reuse_actors` Ray would give its process to the next one, which waits in vain,
+    too, and costs nothing: the search would go on without end, and without a result."""
     controller = run_context.unwrapped(tune_controller)
     reused = getattr(controller, "_reuse_actors", False)  # Ray asks for it within `stop_trial`
     controller._reuse_actors = False

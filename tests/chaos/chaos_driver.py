@@ -78,7 +78,6 @@ def tuner(schedule: Schedule, folder: str, storage: str, state: str | None = Non
             mode="min",
             num_samples=-1,
             max_concurrent_trials=schedule.concurrent,
-            # where trials hang Ray gives the process that hangs to the next trial, and to the next
             reuse_actors=True,
             search_alg=searcher,
             scheduler=JoBSScheduler() if schedule.scheduled else None,
