@@ -41,10 +41,10 @@ class Trial:
 
     `grant`: the `t` it may train to (None: to its own end). `start`: the `t` it resumed from (0: from scratch).
     `wasted`: steps that were trained and lost to restarts. `charged=False`: given as an observation. `own_end`: it is
-    known to have ended by itself; else whoever ended it may have cut it short. `silent`: it runs, but has not reported
-    for so long that nobody should wait for it. `checkpoint_t`: where its newest checkpoint stands (0: it left none;
-    None: nobody has looked, so it is taken to stand at the last report). `meter`: what it has cost, where costs are
-    reported; a promotion's counts only what it trains itself.
+    known to have ended by itself; else whoever ended it may have cut it short. `silent`: it was given up, or has not
+    reported for so long that nobody should wait for it. `checkpoint_t`: where its newest checkpoint stands (0: it
+    left none; None: nobody has looked, so it is taken to stand at the last report). `meter`: what it has cost, where
+    costs are reported; a promotion's counts only what it trains itself.
     """
 
     trial_id: str

@@ -181,6 +181,8 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         self._checked = stopped or curve.last_t >= plan["short_t"]
         if self._checked:
             times, metric = sorted((*curve.t, *curve.failed_at)), str(searcher.metric)
+            if len(times) > 1 and times[-2] >= plan["short_t"]:  # it goes on after a restore, and was past it before
+                return
             for line in preflight.warnings_at_short_t(plan["short_t"], times, bool(curve.t), metric):
                 self._print(f"JoBS: {line}")
 

@@ -47,7 +47,7 @@ def with_ray(
 ) -> None:
     """Makes the search agree with Ray's trials. full: nothing stops a trial early. scheduled: our scheduler does.
 
-    unfinished: ids of trials in the midst of their run when Ray saved them, whatever it calls them now.
+    unfinished: ids of trials that had not come to their end when Ray saved them, whatever it calls them now.
     """
     known = list(session.core.trials)
     # only the first of a Repeater's trials is one of ours
@@ -70,9 +70,9 @@ def with_ray(
                 session.record(trial_id, result)
                 news = True
             done = bool(results) and bool(results[-1].get(DONE))
-        # Ray saves no `done` of a function that returns. One that did so after our state was saved has news for us,
+        # Ray may save no `done` of a function that returns. One that did so after our state was saved has news for us,
         # most likely; a trial that Ray ended by itself has none: then nobody tells the search, and both are saved
-        end_if_ended(session, trial, own_end=done or (news and trial_id not in unfinished))
+        end_if_ended(session, trial, in_order=done or (news and trial_id not in unfinished))
         if scheduled and trial_id in session.live and _trained_enough(session, trial_id):
             session.end(trial_id, error=False)
         if trial_id not in session.live:
@@ -82,16 +82,16 @@ def with_ray(
             _within_budget(session, trial)
 
 
-def end_if_ended(session: Session, trial: Any, *, own_end: bool = False) -> None:
+def end_if_ended(session: Session, trial: Any, *, in_order: bool = False) -> None:
     """Ends a trial that Ray calls finished: nobody tells a searcher of trials that it did not suggest itself.
 
     One that Ray ended in the midst of its run (`resume_unfinished=False`, a time budget) is given up: its last report
-    is not `done`. own_end: it came to its end all the same.
+    is not `done`. in_order: it came to its end all the same.
     """
     if not trial.is_finished():
         return
     error = trial.status == Trial.ERROR
-    if trial.trial_id in session.live and not (error or own_end or (trial.last_result or {}).get(DONE)):
+    if trial.trial_id in session.live and not (error or in_order or (trial.last_result or {}).get(DONE)):
         session.core.amend(trial.trial_id, silent=True)  # so its last value is no final one
     session.end(trial.trial_id, error=error)
 

@@ -42,10 +42,10 @@ class Setup:
 
 
 _REMEDY = (
-    "While the driver's machine has not been started anew, whole copies of the experiment's files are in "
-    "/tmp/ray/session_*/artifacts/*/{name}/driver_artifacts there: copy them over those in its folder, and "
-    "Tuner.restore works. Else another experiment goes on from the state of the search{if_whole}, with what is left of "
-    "the budget: searcher = JoBSSearcher(); searcher.restore({state!r}), then "
+    "While the driver's machine has not been started anew, a whole copy of the file that Ray's log names is perhaps in "
+    "/tmp/ray/session_*/artifacts/*/{name}/driver_artifacts there: copy it over the one in the experiment's folder, "
+    "and Tuner.restore works. Else another experiment goes on from the state of the search{if_whole}, with what is "
+    "left of the budget: searcher = JoBSSearcher(); searcher.restore({state!r}), then "
     "tune.Tuner(..., param_space=<the same one>, tune_config=tune.TuneConfig(search_alg=searcher, ...)) of another name"
 )
 NOT_RESTORED = (
@@ -109,7 +109,7 @@ def setup(folder: str) -> Setup:
 
 
 def unfinished(folder: str) -> set[str]:
-    """Ids of trials in the midst of their run, by Ray's newest snapshot that can be read. It alone tells: with
+    """Ids of trials that had not come to their end, by Ray's newest snapshot that can be read. It alone tells: with
     `Tuner.restore(resume_unfinished=False)` Ray calls them TERMINATED, as if they had come to their end.
     """
     for path in sorted(Path(folder).glob("experiment_state-*.json"), reverse=True):

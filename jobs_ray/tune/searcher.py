@@ -69,7 +69,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     _run: run_context.RunContext | None
     _trials: Sequence[Any]
     _watched: set[str]
-    _halfway: Collection[str] = ()  # in the midst of their run when Ray saved them; read before it saves again
+    _undone: Collection[str] = ()  # trials not at their end when Ray saved them; read before it saves again
     _unpickled: bool
 
     def __init__(
@@ -233,7 +233,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         self._refuse_to_start_anew(bool(trials))
         if self._unreconciled or (self._session is None and trials):  # Ray has lost its own state of the search
             self._unreconciled = True
-            reconcile.with_ray(self.session, trials, self._halfway, full=not self.can_stop, scheduled=self._scheduled)
+            reconcile.with_ray(self.session, trials, self._undone, full=not self.can_stop, scheduled=self._scheduled)
             self._unreconciled = False
             self._watched = set(self.session.live)
         if self._watched:
@@ -328,7 +328,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def restore_from_dir(self, checkpoint_dir: str) -> None:
         """Ray's restore: from the newest state that can be used, else from Ray's own trials. Raises nothing."""
         self._run = run_context.searcher_joins(self)
-        self._unreconciled, self._unpickled, self._halfway = True, False, recovery.unfinished(checkpoint_dir)
+        self._unreconciled, self._unpickled, self._undone = True, False, recovery.unfinished(checkpoint_dir)
         for path in recovery.states(checkpoint_dir, self.CKPT_FILE_TMPL.format("*")):
             try:
                 self.restore(path)
@@ -360,7 +360,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         return self._session is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        runtime = ("_proposer", "_trials", "_run", "_capacity", "_watched", "_halfway", "_unpickled")
+        runtime = ("_proposer", "_trials", "_run", "_capacity", "_watched", "_undone", "_unpickled")
         return {name: value for name, value in self.__dict__.items() if name not in runtime}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

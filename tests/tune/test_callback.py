@@ -246,3 +246,20 @@ def test_an_ended_trial_that_ray_trains_again_tells_nothing_of_short_t(
     lengths = sorted(result.metrics["training_iteration"] for result in results)
     assert lengths[0] == 1, lengths  # it was trained again
     assert "no report falls on short_t" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("reported", "said"), [(range(1, 8), True), (range(1, 21), False)])
+def test_a_trial_that_was_past_short_t_before_a_restore_tells_nothing_of_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reported: range, said: bool
+) -> None:
+    """It said that short runs end at t=20, and advised to set that."""
+    monkeypatch.setattr(JoBSSearcher, "can_stop", True)
+    searcher = JoBSSearcher(SPACE, "loss", "min", max_t=25, short_t=6.5, budget=4, seed=0)
+    searcher.suggest("a")
+    searcher.session.core.amend("a", grant=25.0)
+    for t in reported:
+        searcher.record("a", {"loss": 1.0 / t, "training_iteration": t})
+    callback = JoBSCallback()
+    monkeypatch.setattr(callback, "_print", print)
+    callback._check_first_trial(searcher, "a", False)
+    assert ("set short_t=7" in capsys.readouterr().out) == said
