@@ -194,7 +194,7 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
             course.happened["cut state"] += 1
         if leg.before == "no state":
             course.happened["no state"] += 1
-            # only it knew what experiments before this one have trained: an experiment that had ended by that stays ended
+            # only it knew what the experiments before have trained; one that had ended because of that stays ended
             course.skipped |= bool(course.begun)
             state.unlink()
             for copy in Path("/tmp/ray").glob(f"session_*/artifacts/*/run/driver_artifacts/{state.name}"):
