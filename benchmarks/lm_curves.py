@@ -11,7 +11,6 @@ same DIR.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import random
@@ -55,15 +54,6 @@ def near(config: Config, rng: random.Random) -> Config:
     return {"mixture": mixture, "lr": min(max(rate, RATES[0]), RATES[1]), "model": model}
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Every run whose line is whole."""
-    runs = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            runs.append(json.loads(line))
-    return runs
-
-
 def best_tenth(runs: Sequence[dict[str, Any]]) -> list[Config]:
     """By the mean of their seeds' finals."""
     ends, configs = defaultdict(list), {}
@@ -84,7 +74,7 @@ def work(number: int, args: argparse.Namespace) -> None:
     task, path, end = demo_task(args.data, SIZES[args.size]), args.out / "curves.jsonl", time.time() + args.seconds
     session, rng = Session(task), random.Random(f"{number} {time.time()}")
     while time.time() < end:
-        runs = read(path)
+        runs = list(results.whole(path))
         explore = len(runs) < SEEDS * args.random or rng.random() < 0.5
         config = drawn(rng, list(task.domains)) if explore else near(rng.choice(best_tenth(runs)), rng)
         for seed in range(SEEDS):
@@ -112,7 +102,7 @@ def collect(args: argparse.Namespace) -> None:
         command += ["--size", args.size]
         workers.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", **hidden}))
     failed = sum(worker.wait() != 0 for worker in workers)
-    runs = read(args.out / "curves.jsonl")
+    runs = list(results.whole(args.out / "curves.jsonl"))
     best = best_tenth(runs)[0] if runs else None
     print(f"{len(runs)} runs, {failed} workers failed; best mean of two seeds: {best}")
 

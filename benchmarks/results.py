@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
         file.write(b"\n" * cut + json.dumps(record).encode() + b"\n")
 
 
-def read(path: Path, key: Sequence[str]) -> list[dict[str, Any]]:
-    """The records, the last of equal `key` fields. Left out: a line cut short by an interruption, or without those."""
-    records: dict[tuple[Any, ...], dict[str, Any]] = {}
+def whole(path: Path) -> Iterator[dict[str, Any]]:
+    """Every record whose line was not cut short by an interruption; none where there is no file."""
     for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-            records[tuple(record[name] for name in key)] = record
-        except (json.JSONDecodeError, KeyError):
-            continue
-    return list(records.values())
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
+
+
+def read(path: Path, key: Sequence[str]) -> list[dict[str, Any]]:
+    """The records, the last of equal `key` fields. Left out: those without these."""
+    records = [record for record in whole(path) if all(name in record for name in key)]
+    return list({tuple(record[name] for name in key): record for record in records}.values())

@@ -17,7 +17,7 @@ and the search stayed there: regret at C = 10 on the emulator .15 without the co
 Five hyperparameters `a, b, l, c` and the noise, each with a log-normal prior, so that the data say how additive they
 are; the predictor's heads go without the additive term (c = 0), which only the surrogate asks for. No length scale per
 dimension (ARD is over-confident in the heads, DESIGN section 3; in the surrogate worse at C = 5, a tie at 10 and 40, at
-20 -.010 +- .008 on fresh problems: benchmarks/README.md; columns scaled by the slopes of a first fit's posterior mean:
+20 -.012 +- .009 on fresh problems: benchmarks/README.md; columns scaled by the slopes of a first fit's posterior mean:
 +.051 +- .017 at C = 10, +.001 +- .012 at 20, eight families). gpytorch's own kernels composed to the same sum cost 2.5
 times as much in a fit.
 """

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from benchmarks import lm_curves
+from benchmarks import lm_curves, results
 
 DOMAINS = ("code", "headers", "prose", "reference")
 
@@ -42,7 +42,7 @@ def test_the_best_tenth_is_by_the_mean_of_the_seeds(tmp_path):
     lines = [json.dumps({"config": {"n": n}, "curve": [9.0, end]}) for n, both in ends for end in both]
     # the last one is being written; a process was killed in another, right after a brace
     path.write_text("\n".join([*lines[:3], '{"config": {"n": 98}', *lines[3:], '{"config": {"n": 99}, "cur']))
-    runs = lm_curves.read(path)
+    runs = list(results.whole(path))
     assert len(runs) == 40
     assert lm_curves.best_tenth(runs) == [{"n": 1}, {"n": 0}]
 
@@ -51,7 +51,7 @@ def test_the_best_tenth_is_by_the_mean_of_the_seeds(tmp_path):
 def test_two_processes_collect(tmp_path, capsys):
     out = ["--out", str(tmp_path), "--size", "tiny", "--random", "1"]
     lm_curves.main(["--processes", "2", "--gpu-processes", "0", "--seconds", "15", *out])
-    runs = lm_curves.read(tmp_path / "curves.jsonl")
+    runs = list(results.whole(tmp_path / "curves.jsonl"))
     assert len(runs) >= 4
     assert {run["seed"] for run in runs} == {0, 1}
     assert {run["device"] for run in runs} == {"cpu"}

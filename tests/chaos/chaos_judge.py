@@ -81,7 +81,7 @@ def judge(schedule: Schedule, course: Course, folder: Path) -> list[str]:
     running = [i for i, row in rows.items() if row["status"] == "running"]
     if running:
         faults.append(f"trials {running} still run in the books")
-    if budget.total is not None and not running and spent < (schedule.budget - 1.5) * MAX_T and not course.skipped:
+    if budget.total is not None and not running and spent < (schedule.budget - 1.5) * MAX_T and not course.unspent:
         failures = [row for row in rows.values() if row["status"] == "failed"]
         if len(failures) < len(rows):
             faults.append(f"the search ended with {spent:g} of {schedule.budget * MAX_T:g} steps spent")

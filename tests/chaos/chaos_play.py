@@ -33,7 +33,7 @@ class Course:
     unheard: bool = False  # trials that started after the last save and were killed: neither Ray nor we know them
     unsaved: bool = False  # the last save found the disk full: what is in the folder is older than the run
     anyway: int = 0  # trials that Ray went on with at a restore, whatever was left of the budget
-    skipped: bool = False
+    unspent: bool = False  # part of the budget may be left
     begun: set[Path] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)  # what was not only drawn, but took effect
@@ -58,7 +58,7 @@ def play(schedule: Schedule, address: str, folder: Path) -> Course:
         if number:
             _note(leg, course, folder)
             _between(leg, course, folder)
-        course.skipped |= not leg.restore.get("resume_unfinished", True)
+        course.unspent |= not leg.restore.get("resume_unfinished", True)
         began = len(steps(folder))
         path = str(course.path) if (course.path / "tuner.pkl").exists() and number else None
         driver = forkserver.Process(target=drive, args=(address, str(folder), path, schedule, leg))
@@ -195,7 +195,7 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
         if leg.before == "no state":
             course.happened["no state"] += 1
             # only it knew what the experiments before have trained; one that had ended because of that stays ended
-            course.skipped |= bool(course.begun)
+            course.unspent |= bool(course.begun)
             state.unlink()
             for copy in Path("/tmp/ray").glob(f"session_*/artifacts/*/run/driver_artifacts/{state.name}"):
                 copy.unlink()
