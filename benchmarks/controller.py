@@ -121,13 +121,19 @@ class Controller:
             return True
         if self._finished or len(self._live) >= self._in_flight:
             self.now = max(self.now, self._events[0][0])
-        else:  # the next suggestion is being computed
+        elif self.search_alg._proposer.computing:
             time.sleep(STEP_S / 4)
-            self.now += STEP_S
-            self.idle_s += STEP_S * (self._in_flight - len(self._live))
+            self._wait(self.now + STEP_S)
+        else:  # the next suggestion waits for a result
+            self._wait(self._events[0][0])
         if self._events and self._events[0][0] <= self.now:
             self._event(heapq.heappop(self._events)[2])
         return True
+
+    def _wait(self, until: float) -> None:
+        until = max(self.now, until)
+        self.idle_s += (until - self.now) * (self._in_flight - len(self._live))
+        self.now = until
 
     def _ask(self) -> bool:
         trial_id = f"t{len(self._trials):06d}"

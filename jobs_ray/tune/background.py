@@ -74,6 +74,11 @@ class Proposer:
         """Whether computing a suggestion takes a good part of the time between two."""
         return self._cost is not None and self._pace is not None and self._cost > _HURRY * self._pace
 
+    @property
+    def computing(self) -> bool:
+        """Whether the next suggestion is on its way; else, while slots are free, it waits for a result."""
+        return self._job is not None
+
     def next(self, core: JoBSOptimizer, moment: Moment, wait: bool, spare: int = 0) -> Any:
         """A Suggestion, None or FINISHED from `core.propose`, or NOT_READY.
 

@@ -11,6 +11,7 @@ leave half of one), Ray starts anew without asking us: one trial, which knows no
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import sys
@@ -108,17 +109,31 @@ def setup(folder: str) -> Setup:
     )
 
 
-def unfinished(folder: str) -> set[str]:
+def unfinished(folder: str, *, by_all: bool = False) -> set[str]:
     """Ids of trials that had not come to their end, by Ray's newest snapshot that can be read. It alone tells: with
     `Tuner.restore(resume_unfinished=False)` Ray calls them TERMINATED, as if they had come to their end.
+
+    by_all: also those that an older session's snapshot calls so, and that have reported nothing since.
     """
+    left: dict[str, float | None] = {}  # when they last reported
+    for trials in reversed(list(itertools.islice(_snapshots(folder), None if by_all else 1))):
+        for name, status, reported in trials:
+            since = json.loads(reported).get("last_result_time") if by_all else None
+            if status not in (Trial.ERROR, Trial.TERMINATED) or (name in left and left[name] == since):
+                left[name] = since
+            else:
+                left.pop(name, None)
+    return set(left)
+
+
+def _snapshots(folder: str) -> Iterator[list[tuple[str, str, str]]]:
+    """Of each session of Ray's, the newest first: id, status and, as JSON, reports of its trials as last saved."""
     for path in sorted(Path(folder).glob("experiment_state-*.json"), reverse=True):
         try:
-            trials = [json.loads(trial) for trial, _ in json.loads(path.read_bytes())["trial_data"]]
-            return {t["trial_id"] for t in trials if t["status"] not in (Trial.ERROR, Trial.TERMINATED)}
+            saved = [(json.loads(trial), reported) for trial, reported in json.loads(path.read_bytes())["trial_data"]]
+            yield [(trial["trial_id"], trial["status"], reported) for trial, reported in saved]
         except (OSError, ValueError, KeyError, TypeError) as error:  # half a file
             logger.error("%s cannot be read (%r)", path, error)
-    return set()
 
 
 def write(storage: Any, template: str, text: str) -> None:

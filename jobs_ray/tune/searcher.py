@@ -336,7 +336,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                 logger.error("%s; it is left aside", error)
             else:
                 return
-        known = recovery.setup(checkpoint_dir)
+        known, self._undone = recovery.setup(checkpoint_dir), recovery.unfinished(checkpoint_dir, by_all=True)
         logger.warning("no saved state of the search can be used: it is built anew from Ray's trials and their results")
         self._session, self._metric, self._mode = None, self._metric or known.metric, self._mode or known.mode
         self._num_samples = limits.end_of(known.num_samples, self._num_samples)
