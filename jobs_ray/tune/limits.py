@@ -23,6 +23,7 @@ def end_of(told: int | None, known: int | None) -> int | None:
 def expect(session: Session, told: int | None) -> None:
     """A run begins that takes so many trials more, as Ray tells: those that are known already are none of them."""
     for trial_id in list(session.live):  # an earlier run was ended in their midst, by a time budget, say
+        session.core.amend(trial_id, silent=True)  # given up: its last value is no final one
         session.end(trial_id, error=False, own_end=False)
     if told is None:
         return

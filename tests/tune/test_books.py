@@ -264,6 +264,26 @@ def test_a_run_that_ray_ended_in_its_midst_is_given_up_and_one_that_came_to_its_
     assert found.confirmed == (ended_as == "completed")
 
 
+@pytest.mark.parametrize("file", [6, "6 done"])
+def test_a_function_that_returned_before_a_restore_keeps_its_final_when_a_longer_one_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: int | str
+) -> None:
+    """Without `max_t`. What is `done` may have been cut by another scheduler: then it is a final no more."""
+    early = JoBSSearcher(SPACE, "loss", "min", budget=4, seed=0)
+    config = early.suggest("a")
+    early.record("a", of(1, 1))
+    late = restored(early, tmp_path)
+    results = [of(1, t) | {"done": t == 6 and file != 6} for t in range(1, 7)]
+    monkeypatch.setattr(history, "of_trial", lambda trial: results)
+    trial = of_ray(config, Trial.TERMINATED, results)
+    reconcile.with_ray(late.session, [trial], full=True, scheduled=False)
+    late.suggest("b")
+    for t in range(1, 13):
+        late.on_trial_result("b", of(2, t))
+    late.on_trial_complete("b", of(2, 12) | {"done": True})
+    assert [row["status"] for row in late.report()["trials"]] == ["completed" if file == 6 else "stopped", "completed"]
+
+
 @pytest.mark.parametrize("status", [Trial.PENDING, Trial.TERMINATED])
 def test_what_an_ended_trial_trains_again_is_charged_though_the_driver_dies_before_a_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str

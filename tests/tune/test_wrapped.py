@@ -208,6 +208,22 @@ def test_a_second_fit_after_one_that_was_ended_in_its_midst(fit: Fit) -> None:
     assert "left" not in searcher.session.live
 
 
+@pytest.mark.parametrize("max_t", [STEPS, None])
+def test_what_an_earlier_fit_left_halfway_is_not_confirmed_by_a_second_one(max_t: int | None) -> None:
+    """Half of `max_t` is enough for a run that came to its own end; without `max_t` any length was."""
+    searcher = JoBSSearcher(SPACE, "loss", "min", max_t=max_t, budget=4, seed=0)
+    assert isinstance(searcher.suggest("left"), dict)
+    searcher.session.core.amend("left", grant=max_t)
+    for t in range(1, STEPS):
+        searcher.on_trial_result("left", {"loss": 1.0 / t, "training_iteration": t})
+    searcher.set_search_properties("loss", "min", {}, num_samples=3)
+    (row,) = searcher.report()["trials"]
+    assert (row["status"], row["final"]) == ("stopped", None)
+    found = searcher.recommendation()
+    assert found is not None
+    assert not found.confirmed
+
+
 def test_a_session_that_an_older_version_pickled_goes_on() -> None:
     searcher = JoBSSearcher(SPACE, "loss", "min", max_t=STEPS, seed=0)
     searcher.add_evaluated_point({"x": 0.5}, 1.0)
