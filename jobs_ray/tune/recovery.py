@@ -28,6 +28,7 @@ from ray.tune.search import SearchGenerator
 
 from jobs_ray.trials import StateError
 from jobs_ray.tune import statefile
+from jobs_ray.tune.domains import TuneSpace
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +135,18 @@ def _snapshots(folder: str) -> Iterator[list[tuple[str, str, str]]]:
             yield [(trial["trial_id"], trial["status"], reported) for trial, reported in saved]
         except (OSError, ValueError, KeyError, TypeError) as error:  # half a file
             logger.error("%s cannot be read (%r)", path, error)
+
+
+def warn_of_other_domains(given: TuneSpace | None, known: TuneSpace) -> None:
+    """Where a restored search goes on in its own space, though it was given another one just now."""
+    if given is None or given.core == known.core:
+        return
+    names = [name for name in {**known.core, **given.core} if known.core.get(name) != given.core.get(name)]
+    logger.warning(
+        "the search goes on in the space that it began in: another domain of %s has no effect. For another space begin "
+        "another experiment, and tell its searcher what this one has seen (searcher.add_evaluated_trials)",
+        ", ".join(map(repr, names)),
+    )
 
 
 def write(storage: Any, template: str, text: str) -> None:

@@ -317,8 +317,8 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
     def restore(self, checkpoint_path: str) -> None:
         """Goes on from a saved state, which wins over what was set. Raises StateError, nothing changed."""
         import_models()
-        # trusted: Ray unpickles its own state, which lies beside this one
-        session = session_state.from_state(statefile.load(checkpoint_path), self._replaced, trusted=True)
+        session = session_state.from_state(statefile.load(checkpoint_path), self._replaced, trusted=True)  # as Ray's is
+        recovery.warn_of_other_domains(self._space, session.space)
         self._session, self._settings, self._space = session, session.settings, session.space
         self._metric, self._mode, self._num_samples = session.metric, session.mode, session.num_samples
         self._start_runtime()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,6 +223,21 @@ def test_what_an_earlier_fit_left_halfway_is_not_confirmed_by_a_second_one(max_t
     found = searcher.recommendation()
     assert found is not None
     assert not found.confirmed
+
+
+@pytest.mark.parametrize(("upper", "said"), [(1.0, False), (2.0, True)])
+def test_other_bounds_at_a_restore_have_no_effect_and_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, upper: float, said: bool
+) -> None:
+    """Ray refuses other keys only."""
+    before = JoBSSearcher(SPACE | {"kind": tune.choice(["a", "b"])}, "loss", "min", max_t=STEPS, seed=0)
+    before.suggest("a")
+    before.save(str(tmp_path / "state"))
+    after = JoBSSearcher(max_t=STEPS)
+    after.set_search_properties("loss", "min", {"x": tune.uniform(0.0, upper), "kind": tune.choice(["a", "b"])})
+    after.restore(str(tmp_path / "state"))
+    assert ("another domain of 'x' has no effect" in caplog.text) == said
+    assert after.session.space.core == before.session.space.core
 
 
 def test_a_session_that_an_older_version_pickled_goes_on() -> None:
