@@ -10,7 +10,10 @@ from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.session import Session
 from jobs_ray.tune.settings import Replaced, Settings
 
-NOTHING = "JoBSSearcher has nothing to search; "
+NOTHING = (
+    "JoBSSearcher has nothing to search (if a search has ended: under Ray Client, and with Tuner.restore, a copy of "
+    "this object made it; ask jobs_ray.recommend(results)); "
+)
 LOST = "JoBSSearcher has nothing to search: no saved state can be used; "
 NOT_RESTORED = f"{recovery.NOT_RESTORED}. Else {NOTHING}"
 

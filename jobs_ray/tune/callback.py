@@ -17,7 +17,7 @@ from ray.tune.utils import flatten_dict
 from jobs_ray.search.optimizer import Decision, Phase
 from jobs_ray.search.progress import JUDGED
 from jobs_ray.trials import TrialStatus
-from jobs_ray.tune import preflight, run_context
+from jobs_ray.tune import preflight, recovery, run_context
 from jobs_ray.tune.live import LiveLine, standing
 from jobs_ray.tune.predictions import Predictions
 from jobs_ray.tune.searcher import JoBSSearcher
@@ -55,8 +55,10 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         """The run's searcher, once known; None in runs without one and when another callback is at work."""
         if self._run is None:
             return None
-        joined = self._run.searcher if self._given is None else self._given
-        return joined if isinstance(joined, JoBSSearcher) else None
+        joined = (
+            self._run.searcher
+        )  # that one, if any: Ray Client sends a callback without its searcher, which is copied
+        return joined if isinstance(joined, JoBSSearcher) else self._given
 
     def setup(self, stop: Any = None, num_samples: int | None = None, **info: Any) -> None:
         """Joins the run that is being set up."""
@@ -76,15 +78,14 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         if self._phase is None:
             self._phase = searcher.session.core.phase
             self._print(_plan(searcher))
-            for line in _limits(searcher):
-                self._print(f"JoBS: {line}")
-            for warning in preflight.warnings_before_training(
+            warnings = preflight.warnings_before_training(
                 trials[0],
                 # a Repeater does not hand the limit on
                 max_concurrency=searcher.max_concurrency if searcher.repeats == 1 else searcher.repeats,
                 stopped_by_us=searcher.can_stop and searcher.settings.steps_key is None,
-            ):
-                self._print(f"JoBS: {warning}")
+            )
+            for line in (*_limits(searcher), *warnings, *recovery.of_others(trials, searcher.settings.search_id)):
+                self._print(f"JoBS: {line}")
             self._since, self._before = time.monotonic(), searcher.session.core.budget_spent
         elif searcher.session.core.phase is not self._phase:
             self._phase = searcher.session.core.phase

@@ -7,14 +7,17 @@ The driver writes a trial's results into its staging folder and copies that to t
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs
 from ray.air.constants import EXPR_RESULT_FILE
-from ray.tune.result import TRAINING_ITERATION
+from ray.tune.result import TRAINING_ITERATION, TRIAL_ID
 from ray.tune.utils import flatten_dict
+
+logger = logging.getLogger(__name__)
 
 
 def of_trial(trial: Any) -> list[dict[str, Any]]:
@@ -42,13 +45,21 @@ def of_id(trial_id: str, storage: Any) -> list[dict[str, Any]]:
         (storage.storage_filesystem, storage.experiment_fs_path),
     )
     folders = ((filesystem, path) for filesystem, root in roots for path in _folders(filesystem, root, trial_id))
-    return max((_read(filesystem, path) for filesystem, path in folders), key=len, default=[])
+    found = (_read(filesystem, path) for filesystem, path in folders)
+    # a promotion's folder may hold the id of its short run, too, in its name
+    own = ([result for result in results if result.get(TRIAL_ID, trial_id) == trial_id] for results in found)
+    return max(own, key=len, default=[])
 
 
 def _folders(filesystem: pyarrow.fs.FileSystem, root: str, trial_id: str) -> Iterator[str]:
-    """Folders named after the trial."""
+    """Folders with the trial's id in their name."""
     selector = pyarrow.fs.FileSelector(root, allow_not_found=True)
-    for info in filesystem.get_file_info(selector):
+    try:
+        infos = filesystem.get_file_info(selector)
+    except OSError as error:  # raised in Ray's loop, it would end the experiment
+        logger.error("%s cannot be read (%s): what trial %s reported last is perhaps not known", root, error, trial_id)
+        return
+    for info in infos:
         if info.type is pyarrow.fs.FileType.Directory and trial_id in info.base_name:
             yield info.path
 

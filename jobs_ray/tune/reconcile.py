@@ -58,6 +58,10 @@ def with_ray(
     failed = {name for name, trial in session.core.trials.items() if trial.status is TrialStatus.FAILED}
     again = [name for name in theirs if name in failed and not theirs[name].is_finished()]
     session.reopen(again)
+    for trial_id in again:  # all that it has reported was seen; from here on it is news, also if it starts anew
+        results = history.of_trial(theirs[trial_id])
+        if results and (mark := mark_of(results[-1])) is not None:
+            session.marks[trial_id] = mark
     starts_anew = failed - set(theirs)
     for trial_id, trial in theirs.items():
         new = trial_id not in known

@@ -11,10 +11,12 @@ leave half of one), Ray starts anew without asking us: one trial, which knows no
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,13 +26,16 @@ from typing import Any
 import pyarrow.fs
 from ray import cloudpickle
 from ray.tune.experiment import Trial
-from ray.tune.search import SearchGenerator
+from ray.tune.search import Searcher, SearchGenerator
 
 from jobs_ray.trials import StateError
 from jobs_ray.tune import statefile
 from jobs_ray.tune.domains import TuneSpace
 
 logger = logging.getLogger(__name__)
+
+PATTERN = Searcher.CKPT_FILE_TMPL.format("*")
+"""Of the names of the searcher's states in an experiment's folder."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ _REMEDY = (
     "While the driver's machine has not been started anew, a whole copy of the file that Ray's log names is perhaps in "
     "/tmp/ray/session_*/artifacts/*/{name}/driver_artifacts there: copy it over the one in the experiment's folder, "
     "and Tuner.restore works. Else another experiment goes on from the state of the search{if_whole}, with what is "
-    "left of the budget: searcher = JoBSSearcher(); searcher.restore({state!r}), then "
+    "left of the budget: searcher = JoBSSearcher(); searcher.restore({state!r}) (from a bucket: a copy of it), then "
     "tune.Tuner(..., param_space=<the same one>, tune_config=tune.TuneConfig(search_alg=searcher, ...)) of another name"
 )
 NOT_RESTORED = (
@@ -60,13 +65,13 @@ NOT_RESTORED = (
 )
 
 
-def states(folder: str, pattern: str) -> Iterator[str]:
+def states(folder: str) -> Iterator[str]:
     """Paths of the states in the folder that can be read, the newest first; what cannot is said."""
-    return (path for path, _ in _readable(folder, pattern))
+    return (path for path, _ in _readable(folder))
 
 
-def _readable(folder: str, pattern: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for path in sorted(Path(folder).glob(pattern), reverse=True):  # the names hold the date, one a session
+def _readable(folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for path in sorted(Path(folder).glob(PATTERN), reverse=True):  # the names hold the date, one a session
         try:
             session = statefile.load(path)
         except (StateError, OSError) as error:
@@ -75,24 +80,52 @@ def _readable(folder: str, pattern: str) -> Iterator[tuple[str, Mapping[str, Any
         yield str(path), session
 
 
-def refuse_to_start_anew(trials: Sequence[Any], pattern: str, search_id: str) -> None:
+def refuse_to_start_anew(trials: Sequence[Any], search_id: str) -> None:
     """Raises StateError where the folder of these trials holds a state of this search, which nobody has restored; and
     where there are none: an experiment that was restored before is taken for finished then, and asks for nothing.
-
-    Only of a local path, or one that looks like it: other storages write a file as a whole.
     """
     if not trials and sys.exc_info()[1] is None:  # the error that ends a run says more
         raise StateError(NOT_RESTORED)
     storage = trials[0].storage if trials else None
-    if storage is None or not isinstance(storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
+    if storage is None:
         return
-    for state, session in _readable(storage.experiment_fs_path, pattern):
-        settings = session.get("settings")
-        if isinstance(settings, Mapping) and settings.get("search_id") == search_id:
+    for path, owner in _saved(storage):
+        if owner == search_id:
             raise StateError(
                 f"Ray could not restore the experiment in {storage.experiment_fs_path} (its log says why), and "
-                "would start it anew. " + _REMEDY.format(name=storage.experiment_dir_name, if_whole="", state=state)
+                "would start it anew. " + _REMEDY.format(name=storage.experiment_dir_name, if_whole="", state=path)
             )
+
+
+def of_others(trials: Sequence[Any], search_id: str) -> Iterator[str]:
+    """What is to be said where a search begins in a folder that holds another one's state."""
+    if (storage := trials[0].storage) is None:
+        return
+    try:
+        found = [path for path, owner in _saved(storage) if owner != search_id]
+    except OSError as error:
+        logger.warning("the folder of the experiment could not be looked at for an older one's state (%s)", error)
+        return
+    if found:
+        yield (
+            f"this is a new search in the folder of an older one ({found[0]}): recommend() and jobs-ray report will "
+            "show the new one only. To go on with the old one: Tuner.restore; for a new one, another name is safer"
+        )
+
+
+def _saved(storage: Any) -> Iterator[tuple[str, Any]]:
+    """Path in the storage and `search_id` of each state in an experiment's folder, the newest first. Raises OSError."""
+    selector = pyarrow.fs.FileSelector(storage.experiment_fs_path, allow_not_found=True)
+    infos = storage.storage_filesystem.get_file_info(selector)
+    with tempfile.TemporaryDirectory() as scratch:
+        for info in infos:
+            if info.type is pyarrow.fs.FileType.File and fnmatch.fnmatch(info.base_name, PATTERN):
+                with storage.storage_filesystem.open_input_stream(info.path) as stream:
+                    Path(scratch, info.base_name).write_bytes(stream.readall())
+        for path, session in _readable(scratch):
+            settings = session.get("settings")
+            owner = settings.get("search_id") if isinstance(settings, Mapping) else None
+            yield f"{storage.experiment_fs_path}/{Path(path).name}", owner
 
 
 def setup(folder: str) -> Setup:

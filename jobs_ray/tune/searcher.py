@@ -252,7 +252,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
                 limits.expect(self._session, self._run.num_samples)
         if self._unpickled and now:
             if self._trials or self._unreconciled or self._session is None:  # else none was shown, but asked for
-                recovery.refuse_to_start_anew(self._trials, self.CKPT_FILE_TMPL.format("*"), self._settings.search_id)
+                recovery.refuse_to_start_anew(self._trials, self._settings.search_id)
             self._unpickled = False
 
     # ---- what the user asks
@@ -329,7 +329,7 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
         """Ray's restore: from the newest state that can be used, else from Ray's own trials. Raises nothing."""
         self._run = run_context.searcher_joins(self)
         self._unreconciled, self._unpickled, self._undone = True, False, recovery.unfinished(checkpoint_dir)
-        for path in recovery.states(checkpoint_dir, self.CKPT_FILE_TMPL.format("*")):
+        for path in recovery.states(checkpoint_dir):
             try:
                 self.restore(path)
             except ValueError as error:  # of another space; a StateError is one, too

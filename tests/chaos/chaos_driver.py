@@ -137,7 +137,7 @@ def restored(path: str, schedule: Schedule, folder: str, leg: Leg) -> Any:
         if "Ray could not restore the experiment" not in str(error):
             raise
         print(f"---- {error}", flush=True)
-    state = next(recovery.states(path, JoBSSearcher.CKPT_FILE_TMPL.format("*")), None)
+    state = next(recovery.states(path), None)
     anew = f"{folder}/anew{len(list(Path(folder).glob('anew*')))}"
     return tuner(schedule, folder, anew, state).fit()
 

@@ -152,7 +152,7 @@ def _judge_save(course: Course, folder: Path) -> None:
     """Whatever ended the driver, the file that it saved last is a whole one, the older or the newer."""
     saving = folder / "saving"
     path = Path(saving.read_text()) if saving.exists() else None
-    if path is not None and path.exists():
+    if path is not None and path.is_file():  # the note may be half a path, or empty
         try:
             statefile.load(path)
         except StateError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.fs
@@ -13,7 +14,8 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from jobs_ray import JoBSScheduler, JoBSSearcher, Phase, Suggestion
-from jobs_ray.tune import history, reconcile, stragglers
+from jobs_ray.trials import StateError
+from jobs_ray.tune import history, reconcile, recovery, stragglers
 from jobs_ray.tune.pulse import Pulse
 from jobs_ray.tune.result_reader import Resume
 
@@ -264,6 +266,26 @@ def test_a_run_that_ray_ended_in_its_midst_is_given_up_and_one_that_came_to_its_
     assert found.confirmed == (ended_as == "completed")
 
 
+def test_what_a_resumed_failure_trains_is_charged_though_the_driver_dies_before_a_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`resume_errored`: it starts anew, and what it reports up to where it had failed is no news by its time."""
+    first = JoBSSearcher(SPACE, "loss", "min", max_t=8, short_t=2, budget=4, seed=0)
+    config = first.suggest("a")
+    file = [of(1, t) for t in range(1, 4)]
+    for result in file:
+        first.record("a", result)
+    first.on_trial_complete("a", error=True)
+    monkeypatch.setattr(history, "of_trial", lambda trial: file)
+    second = restored(first, tmp_path)
+    reconcile.with_ray(second.session, [of_ray(config, Trial.PENDING, file)], full=False, scheduled=True)
+    third = restored(second, tmp_path)
+    file += [of(2, t) for t in range(1, 6)]
+    trial = of_ray(config, Trial.TERMINATED, [*file, of(2, 5) | {"done": True}])
+    reconcile.with_ray(third.session, [trial], full=False, scheduled=True)
+    assert third.report()["budget"]["spent"] == pytest.approx(8 / 8)
+
+
 @pytest.mark.parametrize("file", [6, "6 done"])
 def test_a_function_that_returned_before_a_restore_keeps_its_final_when_a_longer_one_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: int | str
@@ -325,3 +347,50 @@ def test_a_state_from_before_those_trials_were_saved_can_be_restored(tmp_path: P
     late = JoBSSearcher()
     late.restore(str(tmp_path / "state"))
     assert late.report() == early.report()
+
+
+def storage_of(folder: Path) -> Any:
+    """What Ray knows of an experiment's place, on a file system that is not the local one itself."""
+    return SimpleNamespace(
+        storage_filesystem=pyarrow.fs.SubTreeFileSystem(str(folder), pyarrow.fs.LocalFileSystem()),
+        experiment_fs_path="run",
+        experiment_dir_name="run",
+        experiment_driver_staging_path=str(folder / "staging"),
+    )
+
+
+def test_a_promotion_whose_folder_names_its_short_run_is_not_taken_for_it(tmp_path: Path) -> None:
+    for folder, trial_id, number in (("T_short_1", "short", 2), ("T_long_2_resume_from=T_short_1", "long", 5)):
+        (tmp_path / "run" / folder).mkdir(parents=True)
+        lines = [json.dumps(of(1, t) | {"trial_id": trial_id}) + "\n" for t in range(1, number + 1)]
+        (tmp_path / "run" / folder / "result.json").write_text("".join(lines))
+    assert [len(history.of_id(trial_id, storage_of(tmp_path))) for trial_id in ("short", "long")] == [2, 5]
+
+
+def test_a_storage_that_fails_for_a_moment_does_not_end_the_search(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "run").write_text("")  # a file where the folder should be
+    (tmp_path / "staging").mkdir()
+    assert history.of_id("a", storage_of(tmp_path)) == []
+    assert "run cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_whose_state_lies_in_the_folder_of_a_new_search_decides(tmp_path: Path, own: bool) -> None:
+    """Its own: Ray could not restore the experiment, and would begin anew over it. Another's: most likely a second
+    start of one script, which is said."""
+    older = JoBSSearcher(SPACE, "loss", "min", max_t=8, budget=4, seed=0)
+    older.suggest("a")
+    (tmp_path / "run").mkdir()
+    older.save(str(tmp_path / "run" / "searcher-state-2026-01-01_00-00-00.pkl"))
+    search_id = older.settings.search_id if own else JoBSSearcher().settings.search_id
+    trial = SimpleNamespace(storage=storage_of(tmp_path))
+    lines = list(recovery.of_others([trial], search_id))
+    if own:
+        assert not lines
+        with pytest.raises(StateError, match=r"restore\('run/searcher-state-2026-01-01_00-00-00.pkl'\)"):
+            recovery.refuse_to_start_anew([trial], search_id)
+    else:
+        recovery.refuse_to_start_anew([trial], search_id)
+        assert "folder of an older one (run/searcher-state-2026-01-01_00-00-00.pkl)" in lines[0]

@@ -6,6 +6,7 @@ import csv
 import gc
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,11 @@ def test_what_is_no_prediction_is_not_called_one(fit: Fit, capsys: pytest.Captur
     assert found.stddev is None
 
 
-def test_added_by_hand_as_well_it_works_once(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("copied", [False, True])
+def test_added_by_hand_as_well_it_works_once(fit: Fit, capsys: pytest.CaptureFixture[str], copied: bool) -> None:
+    """copied: Ray Client sends a callback and the searcher that it was given one by one, so that they are strangers."""
     searcher = JoBSSearcher(max_t=STEPS, seed=0)
-    callbacks = [JoBSCallback()]
+    callbacks = [JoBSCallback(pickle.loads(pickle.dumps(searcher)) if copied else None)]
     results = fit(
         half(Class),
         SPACE | {"steps": 1},
