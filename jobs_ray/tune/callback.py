@@ -84,7 +84,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
                 max_concurrency=searcher.max_concurrency if searcher.repeats == 1 else searcher.repeats,
                 stopped_by_us=searcher.can_stop and searcher.settings.steps_key is None,
             )
-            for line in (*_limits(searcher), *warnings, *recovery.of_others(trials, searcher.settings.search_id)):
+            for line in (*_limits(searcher), *warnings, *recovery.of_others(trials, searcher.session)):
                 self._print(f"JoBS: {line}")
             self._since, self._before = time.monotonic(), searcher.session.core.budget_spent
         elif searcher.session.core.phase is not self._phase:

@@ -76,7 +76,9 @@ def with_ray(
             done = bool(results) and bool(results[-1].get(DONE))
         # Ray may save no `done` of a function that returns. One that did so after our state was saved has news for us,
         # most likely; a trial that Ray ended by itself has none: then nobody tells the search, and both are saved
-        end_if_ended(session, trial, in_order=done, returned=news and trial_id not in unfinished and not done)
+        returned = news and not done and trial_id not in unfinished
+        # of one that is new to us nothing but Ray's word says so, and Ray may have ended it (a time budget)
+        end_if_ended(session, trial, in_order=done or returned, own_end=True if returned and not new else None)
         if scheduled and trial_id in session.live and _trained_enough(session, trial_id):
             session.end(trial_id, error=False)
         if trial_id not in session.live:
@@ -86,18 +88,18 @@ def with_ray(
             _within_budget(session, trial)
 
 
-def end_if_ended(session: Session, trial: Any, *, in_order: bool = False, returned: bool = False) -> None:
+def end_if_ended(session: Session, trial: Any, *, in_order: bool = False, own_end: bool | None = None) -> None:
     """Ends a trial that Ray calls finished: nobody tells a searcher of trials that it did not suggest itself.
 
     One that Ray ended in the midst of its run (`resume_unfinished=False`, a time budget) is given up: its last report
-    is not `done`. in_order: it came to its end all the same. returned: as a function does, by itself.
+    is not `done`. in_order: it came to its end all the same. own_end: as `JoBSOptimizer.tell` takes it.
     """
     if not trial.is_finished():
         return
     error = trial.status == Trial.ERROR
-    if trial.trial_id in session.live and not (error or in_order or returned or (trial.last_result or {}).get(DONE)):
+    if trial.trial_id in session.live and not (error or in_order or (trial.last_result or {}).get(DONE)):
         session.core.amend(trial.trial_id, silent=True)  # so its last value is no final one
-    session.end(trial.trial_id, error=error, own_end=returned or None)
+    session.end(trial.trial_id, error=error, own_end=own_end)
 
 
 def _trained_anyway(session: Session, trial: Any) -> None:

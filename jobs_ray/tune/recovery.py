@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs
 from ray import cloudpickle
@@ -31,6 +31,9 @@ from ray.tune.search import Searcher, SearchGenerator
 from jobs_ray.trials import StateError
 from jobs_ray.tune import statefile
 from jobs_ray.tune.domains import TuneSpace
+
+if TYPE_CHECKING:
+    from jobs_ray.tune.session import Session
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +100,13 @@ def refuse_to_start_anew(trials: Sequence[Any], search_id: str) -> None:
             )
 
 
-def of_others(trials: Sequence[Any], search_id: str) -> Iterator[str]:
-    """What is to be said where a search begins in a folder that holds another one's state."""
-    if (storage := trials[0].storage) is None:
+def of_others(trials: Sequence[Any], session: Session) -> Iterator[str]:
+    """What is to be said where a search begins, with these trials, in a folder that holds another one's state."""
+    storage, ours = trials[0].storage, session.core.trials.values()
+    if storage is None or any(trial.charged and not trial.running for trial in ours):  # it was restored
         return
     try:
-        found = [path for path, owner in _saved(storage) if owner != search_id]
+        found = [path for path, owner in _saved(storage) if owner not in (None, session.settings.search_id)]
     except OSError as error:
         logger.warning("the folder of the experiment could not be looked at for an older one's state (%s)", error)
         return

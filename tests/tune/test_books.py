@@ -376,21 +376,25 @@ def test_a_storage_that_fails_for_a_moment_does_not_end_the_search(
     assert "run cannot be read" in caplog.text
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_whose_state_lies_in_the_folder_of_a_new_search_decides(tmp_path: Path, own: bool) -> None:
+@pytest.mark.parametrize("whose", ["its own", "another's", "another's, restored"])
+def test_whose_state_lies_in_the_folder_of_a_new_search_decides(tmp_path: Path, whose: str) -> None:
     """Its own: Ray could not restore the experiment, and would begin anew over it. Another's: most likely a second
     start of one script, which is said."""
     older = JoBSSearcher(SPACE, "loss", "min", max_t=8, budget=4, seed=0)
     older.suggest("a")
     (tmp_path / "run").mkdir()
     older.save(str(tmp_path / "run" / "searcher-state-2026-01-01_00-00-00.pkl"))
-    search_id = older.settings.search_id if own else JoBSSearcher().settings.search_id
+    newer = older if whose == "its own" else JoBSSearcher(SPACE, "loss", "min", max_t=8, budget=4, seed=0)
+    newer.suggest("b")
+    if whose == "another's, restored":
+        newer.on_trial_complete("b", of(1, 8))
     trial = SimpleNamespace(storage=storage_of(tmp_path))
-    lines = list(recovery.of_others([trial], search_id))
-    if own:
-        assert not lines
+    lines = list(recovery.of_others([trial], newer.session))
+    assert [line[:58] for line in lines] == ["this is a new search in the folder of an older one (run/se"] * (
+        whose == "another's"
+    )
+    if whose == "its own":
         with pytest.raises(StateError, match=r"restore\('run/searcher-state-2026-01-01_00-00-00.pkl'\)"):
-            recovery.refuse_to_start_anew([trial], search_id)
+            recovery.refuse_to_start_anew([trial], newer.settings.search_id)
     else:
-        recovery.refuse_to_start_anew([trial], search_id)
-        assert "folder of an older one (run/searcher-state-2026-01-01_00-00-00.pkl)" in lines[0]
+        recovery.refuse_to_start_anew([trial], newer.settings.search_id)
