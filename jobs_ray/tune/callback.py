@@ -55,9 +55,7 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         """The run's searcher, once known; None in runs without one and when another callback is at work."""
         if self._run is None:
             return None
-        joined = (
-            self._run.searcher
-        )  # that one, if any: Ray Client sends a callback without its searcher, which is copied
+        joined = self._run.searcher  # before the given one: Ray Client sends a callback with a copy of its searcher
         return joined if isinstance(joined, JoBSSearcher) else self._given
 
     def setup(self, stop: Any = None, num_samples: int | None = None, **info: Any) -> None:
