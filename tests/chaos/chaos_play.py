@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -14,8 +15,9 @@ from typing import Any
 from chaos_driver import drive
 from chaos_schedule import Leg, Schedule
 
+from jobs_ray import JoBSSearcher
 from jobs_ray.trials import StateError
-from jobs_ray.tune import statefile
+from jobs_ray.tune import recovery, statefile
 from jobs_ray.tune.results import load_session
 
 SIGTERM_EXIT = int(signal.SIGTERM)  # Ray ends a driver by `sys.exit` with it
@@ -96,7 +98,10 @@ def _note(leg: Leg, course: Course, folder: Path) -> None:
 def _starts_anew(course: Course, folder: Path, path: Path) -> None:
     """Ray's own files were torn. Another experiment goes on, by the last saved state: what was trained since is lost,
     and so are the checkpoints."""
-    rows = load_session(course.path).report()["trials"] if list(course.path.glob("searcher-state-*")) else []
+    searcher, rows = JoBSSearcher(), []
+    for state in itertools.islice(recovery.states(str(course.path)), 1):  # none, if the schedule has cut them all
+        searcher.restore(state)
+        rows = searcher.report()["trials"]
     trained = Counter(trial for trial, _, _ in steps(folder))
     course.begun.add(path)  # it may be moved
     course.path = path
