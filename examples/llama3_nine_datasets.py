@@ -7,6 +7,9 @@
 Actors first: LoRA on 8B in bf16 fits one 80 GB card, and a reused actor loads the 16 GB of the base once, where each
 trial of a group loads them on every rank. Groups are for cards that are too small. A full run is the paper's: 625 steps
 of 16 rows, a report every 25. The model needs its licence accepted on the hub, and `hf auth login`.
+
+Started again with the same `--target`, `--metric` and `--out`, the script goes on with the search, as it began; one
+that has ended shows what it found.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ SHRUNK = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 1, "max_position_embeddings": 256,
 }  # fmt: skip
+OUT = "out/llama3"
 ANIMALS = ["cat", "dog", "bird", "fox", "wolf", "mouse"]
 
 
@@ -174,32 +178,40 @@ def scaling(arguments: argparse.Namespace) -> Any:
 
 
 def search(task: lm.Task, arguments: argparse.Namespace) -> Any:
-    """The whole search; returns what to train, or None."""
+    """The whole search, or the rest of it; returns what to train, or None."""
     from ray import tune
 
-    from jobs_ray import JoBSScheduler, JoBSSearcher
+    from jobs_ray import JoBSScheduler, JoBSSearcher, recommend
 
     workers = scaling(arguments)
     metric, mode = arguments.metric, "max" if arguments.metric == "accuracy" else "min"
-    name = f"llama3-{arguments.target}"
-    lm.preflight(task, workers, concurrent=arguments.concurrent, storage=str(arguments.out))
-    searcher = JoBSSearcher(
-        max_t=task.max_steps, budget=arguments.budget, time_attr="step", steps_key=task.steps_key,
-        resume_key=task.resume_key, seed=arguments.seed, short_t=task.eval_every * 2 if arguments.dry_run else "auto",
-    )  # fmt: skip
-    results = tune.Tuner(
-        lm.trainable(task, workers),
-        param_space=nine_space(task),
-        tune_config=tune.TuneConfig(
-            metric=metric, mode=mode, num_samples=-1, max_concurrent_trials=arguments.concurrent,
-            search_alg=searcher, scheduler=JoBSScheduler(), reuse_actors=arguments.groups == 1,
-        ),
-        run_config=lm.run_config(
-            task, metric=metric, mode=mode, name=name, storage_path=str(arguments.out), verbose=1
-        ),
-    ).fit()  # fmt: skip
-    print(f"{len(results)} trials; jobs-ray report {arguments.out / name}")
-    return searcher.recommendation()
+    name = f"llama3-{arguments.target}-{metric}{'-dry-run' if arguments.dry_run else ''}"
+    folder, mark, options = arguments.out.partition("?")  # s3://bucket?endpoint_override=...
+    path = f"{folder.rstrip('/')}/{name}{mark}{options}"
+    lm.preflight(task, workers, concurrent=arguments.concurrent, storage=arguments.out)
+    trainable = lm.trainable(task, workers)
+    if tune.Tuner.can_restore(path):
+        print(f"going on with {path}, with the budget, seed and trials at once that it began with")
+        # without resume_errored: a run that diverged would diverge again, and be charged again
+        tuner = tune.Tuner.restore(path, trainable=trainable)
+    else:
+        searcher = JoBSSearcher(
+            max_t=task.max_steps, budget=arguments.budget, time_attr="step", steps_key=task.steps_key,
+            resume_key=task.resume_key, seed=arguments.seed,
+            short_t=task.eval_every * 2 if arguments.dry_run else "auto",
+        )  # fmt: skip
+        tuner = tune.Tuner(
+            trainable,
+            param_space=nine_space(task),
+            tune_config=tune.TuneConfig(
+                metric=metric, mode=mode, num_samples=-1, max_concurrent_trials=arguments.concurrent,
+                search_alg=searcher, scheduler=JoBSScheduler(), reuse_actors=arguments.groups == 1,
+            ),
+            run_config=lm.run_config(task, metric=metric, mode=mode, name=name, storage_path=arguments.out, verbose=1),
+        )  # fmt: skip
+    results = tuner.fit()
+    print(f"{len(results)} trials; jobs-ray report {path}")
+    return recommend(results)
 
 
 def main(argv: list[str] | None = None) -> Any:
@@ -212,15 +224,18 @@ def main(argv: list[str] | None = None) -> Any:
     parser.add_argument("--groups", type=int, default=1, help="GPUs a trial: 1, or that many with FSDP2")
     parser.add_argument("--tflops", type=float, default=330.0, help="of one GPU in training (an H100 reached 329)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/llama3"), help="experiments; shared by all nodes")
+    parser.add_argument("--out", default=OUT, help="experiments: a folder that all nodes share, or s3://...")
     parser.add_argument("--dry-run", action="store_true", help="on CPUs, with a shrunk model and made-up rows")
     arguments = parser.parse_args(argv)
-    arguments.out = arguments.out.resolve()
+    if arguments.metric == "accuracy" and arguments.target == "wikitext":
+        parser.error("wikitext has no questions to be right about: take --metric eval_loss")
+    local = str(Path(OUT if "://" in arguments.out else arguments.out).resolve())
+    arguments.out = arguments.out if "://" in arguments.out else local
     task = nine_task(arguments.target, arguments.metric, arguments.groups)
     print(plan(task, arguments))
     if arguments.dry_run:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        task = shrunk(task, arguments.out / "dry-run")
+        task = shrunk(task, Path(local, "dry-run"))
     found = search(task, arguments)
     print(found)
     return found

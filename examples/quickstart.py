@@ -15,7 +15,7 @@ from typing import Any
 
 from ray import tune
 
-from jobs_ray import JoBSScheduler, JoBSSearcher, mixture
+from jobs_ray import JoBSScheduler, JoBSSearcher, mixture, recommend
 
 REPORTS = 25
 
@@ -55,7 +55,7 @@ def main() -> None:
             mode="min",
             num_samples=-1,
             max_concurrent_trials=2,
-            search_alg=(searcher := JoBSSearcher(max_t=REPORTS, budget=6, seed=0)),
+            search_alg=JoBSSearcher(max_t=REPORTS, budget=6, seed=0),
             scheduler=JoBSScheduler(),
             reuse_actors=True,
         ),
@@ -63,7 +63,7 @@ def main() -> None:
         run_config=tune.RunConfig(verbose=0, checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)),
     )
     results = tuner.fit()
-    found = searcher.recommendation()
+    found = recommend(results)
     assert found is not None
     print(f"train this: {found.config}\nit reached eval_loss = {found.mean:.4f} (confirmed: {found.confirmed})")
     print(f"more: jobs-ray report {results.experiment_path} --html report.html")

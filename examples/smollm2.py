@@ -6,6 +6,8 @@
 
 The package's GGUF weights are written once as an ordinary model folder (`save_base`): adapters name their base by
 path, and `from_pretrained` finds it there. The domains are the demo's; the target is the language reference.
+Started again with the same `--steps` and `--out`, the script goes on with its search; one that has ended shows what it
+found.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import argparse
 import importlib.util
 from pathlib import Path
 from typing import Any
+
+OUT = "out/smollm2"
 
 
 def gguf_file() -> Path:
@@ -64,6 +68,49 @@ def smollm2_task(out: Path, max_steps: int) -> Any:
     )
 
 
+def search(task: Any, arguments: argparse.Namespace) -> Any:
+    """The whole search, or the rest of it; returns what to train, or None."""
+    from ray import tune
+
+    from jobs_ray import JoBSScheduler, JoBSSearcher, lm, recommend
+
+    name = f"smollm2-{task.max_steps}-steps"
+    folder, mark, options = arguments.out.partition("?")  # s3://bucket?endpoint_override=...
+    path = f"{folder.rstrip('/')}/{name}{mark}{options}"
+    trainable = lm.trainable(task)
+    if tune.Tuner.can_restore(path):
+        print(f"going on with {path}, with the budget, seed and trials at once that it began with")
+        # without resume_errored: a run that diverged would diverge again, and be charged again
+        tuner = tune.Tuner.restore(path, trainable=trainable)
+    else:
+        searcher = JoBSSearcher(
+            max_t=task.max_steps,
+            budget=arguments.budget,
+            short_t=task.eval_every,
+            time_attr="step",
+            steps_key=task.steps_key,
+            resume_key=task.resume_key,
+            seed=arguments.seed,
+        )
+        tuner = tune.Tuner(
+            trainable,
+            param_space=lm.param_space(task, {"lr": tune.loguniform(1e-5, 3e-3)}),
+            tune_config=tune.TuneConfig(
+                metric="eval_loss",
+                mode="min",
+                num_samples=-1,
+                max_concurrent_trials=arguments.concurrent,
+                search_alg=searcher,
+                scheduler=JoBSScheduler(),
+                reuse_actors=True,
+            ),
+            run_config=lm.run_config(task, name=name, storage_path=arguments.out, verbose=1),
+        )
+    results = tuner.fit()
+    print(f"{len(results)} trials; jobs-ray report {path}")
+    return recommend(results)
+
+
 def main() -> None:
     """Search for a few full runs' worth and print the recommendation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -71,40 +118,11 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=4.0, help="full runs to spend")
     parser.add_argument("--concurrent", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("out/smollm2"))
+    parser.add_argument("--out", default=OUT, help="a folder, or s3://... for the experiment (the data stay here)")
     arguments = parser.parse_args()
-
-    from ray import tune
-
-    from jobs_ray import JoBSScheduler, JoBSSearcher, lm
-
-    out = arguments.out.resolve()
-    task = smollm2_task(out, arguments.steps)
-    searcher = JoBSSearcher(
-        max_t=task.max_steps,
-        budget=arguments.budget,
-        short_t=task.eval_every,
-        time_attr="step",
-        steps_key=task.steps_key,
-        resume_key=task.resume_key,
-        seed=arguments.seed,
-    )
-    results = tune.Tuner(
-        lm.trainable(task),
-        param_space=lm.param_space(task, {"lr": tune.loguniform(1e-5, 3e-3)}),
-        tune_config=tune.TuneConfig(
-            metric="eval_loss",
-            mode="min",
-            num_samples=-1,
-            max_concurrent_trials=arguments.concurrent,
-            search_alg=searcher,
-            scheduler=JoBSScheduler(),
-            reuse_actors=True,
-        ),
-        run_config=lm.run_config(task, name="experiment", storage_path=str(out), verbose=1),
-    ).fit()
-    print(searcher.recommendation())
-    print(f"{len(results)} trials; jobs-ray report {out / 'experiment'}")
+    local = str(Path(OUT if "://" in arguments.out else arguments.out).resolve())
+    arguments.out = arguments.out if "://" in arguments.out else local
+    print(search(smollm2_task(Path(local), arguments.steps), arguments))
 
 
 if __name__ == "__main__":

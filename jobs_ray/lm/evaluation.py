@@ -1,4 +1,4 @@
-"""Which rows an evaluation reads, and the summed loss on them in the memory of a few rows' logits.
+"""Which rows and questions an evaluation reads, and the summed loss on them in the memory of a few rows' logits.
 
 Notation: B rows of S tokens a pass, V words. Logits are B x S x V: 16 rows of 1,024 tokens over 128k words are 8.4 GB
 in float32. So a pass has only as many rows as keep its logits within `LOGITS_BYTES`, and those with a loss are picked
@@ -7,14 +7,20 @@ in float32. So a pass has only as many rows as keep its logits within `LOGITS_BY
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from jobs_ray.lm import domains, formatting
+from jobs_ray.lm.errors import DataError
 from jobs_ray.lm.mixing import collate
 from jobs_ray.lm.packed import PackedRows
+from jobs_ray.lm.questions import Question
+from jobs_ray.lm.task import Task
 from jobs_ray.lm.tokens import IGNORE
 
 LOGITS_BYTES = 1 << 29
@@ -30,6 +36,35 @@ def sample(count: int, limit: int | None, seed: int) -> list[int]:
     if limit is None or limit >= count:
         return list(range(count))
     return sorted(np.random.default_rng([seed, count]).choice(count, limit, replace=False).tolist())
+
+
+def questions(task: Task, tokenizer: Any) -> list[Question]:
+    """A sample of `Accuracy.questions` questions of its domain, the same for all trials.
+
+    Raises DataError when its rows are not questions.
+    """
+    spec = task.accuracy
+    if spec is None:
+        raise DataError("the task has no accuracy metric")
+    domain = spec.domain
+    rows = domains.load(domain, Path(task.cache_dir))
+    kind = domains.kind_of(domain, rows)
+    how = {"prompt": domain.prompt, "completion": domain.completion, "tokenizer": tokenizer, "chat": domain.chat}
+    chosen = sample(len(rows), spec.questions, task.seed)
+
+    def others() -> Iterator[int]:
+        known = set(chosen)
+        for at in np.random.default_rng([task.seed, len(rows), 1]).permutation(len(rows)).tolist():
+            if at not in known:
+                yield at
+
+    # a row without an answer is left out of training, too; another takes its place
+    places = itertools.chain(chosen, others())
+    answered = (q for at in places if (q := formatting.asked_of(rows[at], kind, **how)).answer.strip())
+    asked = list(itertools.islice(answered, len(chosen)))
+    if not asked:
+        raise DataError(f"none of the {len(rows)} questions of {domain.source!r:.200} has an answer; check its columns")
+    return asked
 
 
 def rows_a_pass(wanted: int, seq_len: int, vocabulary: int) -> int:

@@ -6,53 +6,19 @@ chat (or says `chat=True`), else as plain text. Every rank asks its share, in th
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from jobs_ray.lm import domains, evaluation, formatting
-from jobs_ray.lm.errors import DataError
+from jobs_ray.lm import evaluation
 from jobs_ray.lm.questions import Question
 from jobs_ray.lm.session import Session
-from jobs_ray.lm.task import Task
 from jobs_ray.lm.tokens import around, numbered
 
 _MOST_NEW_TOKENS = 512
-
-
-def questions(task: Task, tokenizer: Any) -> list[Question]:
-    """A sample of `Accuracy.questions` questions of its domain, the same for all trials.
-
-    Raises DataError when its rows are not questions.
-    """
-    spec = task.accuracy
-    if spec is None:
-        raise DataError("the task has no accuracy metric")
-    domain = spec.domain
-    rows = domains.load(domain, Path(task.cache_dir))
-    kind = domains.kind_of(domain, rows)
-    how = {"prompt": domain.prompt, "completion": domain.completion, "tokenizer": tokenizer, "chat": domain.chat}
-    chosen = evaluation.sample(len(rows), spec.questions, task.seed)
-
-    def others() -> Iterator[int]:
-        known = set(chosen)
-        for at in np.random.default_rng([task.seed, len(rows), 1]).permutation(len(rows)).tolist():
-            if at not in known:
-                yield at
-
-    # a row without an answer is left out of training, too; another takes its place
-    places = itertools.chain(chosen, others())
-    answered = (q for at in places if (q := formatting.asked_of(rows[at], kind, **how)).answer.strip())
-    asked = list(itertools.islice(answered, len(chosen)))
-    if not asked:
-        raise DataError(f"none of the {len(rows)} questions of {domain.source!r:.200} has an answer; check its columns")
-    return asked
 
 
 def count_right(model: Any, session: Session, rank: int = 0, ranks: int = 1) -> torch.Tensor:

@@ -130,10 +130,16 @@ def settled(task: Task, *, look: bool = True) -> Task:
 
 
 def packed_for_workers(task: Task) -> Task:
-    """A settled task, packed in this process, without the rows that stay here."""
-    prepare(task)
+    """A settled task, packed in this process, without the rows that stay here. Raises DataError where rows cannot be
+    packed, or those of the accuracy metric are not questions."""
+    from jobs_ray.lm.evaluation import questions
+    from jobs_ray.lm.model import load_tokenizer
+
+    tokenizer = load_tokenizer(task.model)
     if task.accuracy is not None:  # its questions are not packed
         domains.keep(task.accuracy.domain, Path(task.cache_dir))
+        questions(task, tokenizer)  # here, and not at the first evaluation of a trial
+    prepare(task, tokenizer)
     return _with_domains(task, travel.without_rows)
 
 

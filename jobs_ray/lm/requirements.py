@@ -41,8 +41,9 @@ def preflight(task: Task, scaling_config: Any = None, *, concurrent: int = 1, st
     """What will go wrong with this search on this cluster, a sentence each; logged as warnings too.
 
     scaling_config: as given to `lm.trainable`. concurrent: `TuneConfig(max_concurrent_trials=...)`. storage: the
-    `storage_path` of RunConfig. Starts Ray on this machine if this process is not connected to one, as `Tuner.fit`
-    would; runs a task of no CPU on each node.
+    `storage_path` of RunConfig; a Ray Client's is not looked at. Starts Ray on this machine if this process is not
+    connected to one, as `Tuner.fit` would; runs a task of no CPU on each node. Raises OSError where a folder for
+    `storage` or the task's cache_dir cannot be made, ray.exceptions.GetTimeoutError when a node does not answer.
     """
     import ray
 
@@ -90,13 +91,17 @@ def _places(each: dict[str, float], workers: int, concurrent: int) -> list[str]:
 
 def _files(task: Task, storage: str | None) -> list[str]:
     import ray
+    import ray.util.client
 
     if sum(bool(node["Alive"]) for node in ray.nodes()) < 2:
         return []
     data = _local_files(task)
     said = []
     with tempfile.TemporaryDirectory(prefix=".jobs-ray-", dir=_made(task.cache_dir)) as cached:
-        kept = None if storage is None or "://" in storage else _made(storage)
+        kept = None
+        # under Ray Client the search runs on the cluster: the path is one of its machines', and not of this one
+        if storage is not None and "://" not in storage and not ray.util.client.ray.is_connected():
+            kept = _made(storage)
         with tempfile.TemporaryDirectory(prefix=".jobs-ray-", dir=kept) as stored:
             places = [cached, *([stored] if kept else [])]
             missing = cluster.missing_on_nodes([*data, *places])

@@ -20,6 +20,7 @@ class Session:
         import torch  # noqa: F401
         import transformers  # noqa: F401
 
+        from jobs_ray.lm.evaluation import questions
         from jobs_ray.lm.flattening import flatten, wanted
         from jobs_ray.lm.mixing import collate
         from jobs_ray.lm.model import ModelSource, load_tokenizer
@@ -31,11 +32,11 @@ class Session:
         packed = prepare(task, self.tokenizer, show=False)
         self.train = packed["train"]
         self.target = packed["target"]
+        self.questions = None if task.accuracy is None else questions(task, self.tokenizer)
         self.models = ModelSource(task.model, self.tokenizer)
         self.collate = flatten if wanted(task.model) else collate
         self.apart = False  # the model is known to keep packed examples apart
         self.run_name: str | None = None  # the trial's, for logs
-        self.questions: list[Any] | None = None
         self.harness: Any = None
         self.seconds = {"imports": imported - start, "data": time.perf_counter() - imported}
 

@@ -41,6 +41,9 @@ def trainable(
         pre-empted, and the trial ends when a worker fails; `FailureConfig(max_failures=2)` also starts a group with a
         failed worker again, twice. Either way the trial stays: it goes on from its last checkpoint, where that holds
         the optimiser (`Task.keep_optimizer`), else from the start. One worker is Tune's: `tune.FailureConfig`.
+
+    Raises TaskError for what these workers cannot do; with `prepare`, DataError for rows that cannot be read or packed,
+    or that are not the questions which `Task.accuracy` asks.
     """
     workers = 1 if scaling_config is None else scaling_config.num_workers
     if not isinstance(workers, int) or workers < 1:

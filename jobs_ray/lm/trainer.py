@@ -128,8 +128,6 @@ class MixtureTrainer(Trainer):  # type: ignore[misc]
             weight += target.weight
         found["eval_loss"] = total / weight
         if self.lm_task.accuracy is not None:
-            if self.session.questions is None:
-                self.session.questions = metrics.questions(self.lm_task, self.session.tokenizer)
             right = metrics.count_right(self.model, self.session, self.args.process_index, self.args.world_size)
             right = self._over_ranks(right)
             found["accuracy"] = float(right[0] / right[1])

@@ -30,7 +30,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").g
 FOREIGN = {"ray", "srun", "sleep", "cd", "git", "RAY_ADDRESS"}
 """First words of commands that are not ours."""
 
-GIVEN = {"prepare", "tokenizer", "trainable", "train", "new_name", "task"}
+GIVEN = {"prepare", "trainable", "train", "new_name", "task"}
 """Names that stand for the reader's own code."""
 
 

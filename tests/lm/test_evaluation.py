@@ -87,8 +87,8 @@ def test_a_sample_is_of_all_rows_and_the_same_for_all_trials(make_task: Callable
     assert len(chosen) == 100
     assert 25 < sum(i >= 500 for i in chosen) < 75
     task = asking(make_task, SUBJECTS, "mmlu", questions=20)
-    asked = metrics.questions(task, load_tokenizer(task.model))
-    assert asked == metrics.questions(task, load_tokenizer(task.model))
+    asked = evaluation.questions(task, load_tokenizer(task.model))
+    assert asked == evaluation.questions(task, load_tokenizer(task.model))
     assert {"sees" in q.prompt for q in asked} == {True, False}
 
 
@@ -123,13 +123,12 @@ def test_questions_are_asked_in_batches(make_task: Callable[..., Task], kind: st
     for batch_size in (1, 4):
         task = asking(make_task, rows, kind, batch_size=batch_size, max_new_tokens=6)
         session = Session(task)
-        session.questions = metrics.questions(task, session.tokenizer)
         model = session.models.build({}, 0).eval()
         with torch.no_grad():
             count = [0]
             model.register_forward_pre_hook(lambda *_, count=count: count.__setitem__(0, count[0] + 1))
             if kind == "mmlu":
-                pairs = [(q, o) for q in session.questions for o in q.options]
+                pairs = [(q, o) for q in session.questions or () for o in q.options]
                 answers.append([
                     score for at in range(0, len(pairs), batch_size)
                     for score in metrics._scores(model, session, pairs[at : at + batch_size])
@@ -153,7 +152,7 @@ def test_a_worked_solution_has_room(make_task: Callable[..., Task]) -> None:
     worked = "one plus two is three and three plus four is nine " * 4 + "\n#### 9"
     task = asking(make_task, [{"question": "How many?", "answer": worked}], "gsm8k")
     session = Session(task)
-    asked = metrics.questions(task, session.tokenizer)
+    asked = evaluation.questions(task, session.tokenizer)
     tokens = len(session.tokenizer(worked)["input_ids"])
     assert tokens < metrics._new_tokens(session, asked) < 2 * tokens + 16
 
@@ -167,9 +166,9 @@ def test_chat_models_are_asked_as_they_are_trained(tokenizer_dir: Path, tmp_path
         cache_dir=str(tmp_path), accuracy=Accuracy(domain),
     )  # fmt: skip
     with pytest.raises(DataError, match="needs a tokenizer with a chat template"):
-        metrics.questions(task, tokenizer)
+        evaluation.questions(task, tokenizer)
     tokenizer.chat_template = TEMPLATE
-    [question] = metrics.questions(task, tokenizer)
+    [question] = evaluation.questions(task, tokenizer)
     packed = pack(domain, tokenizer, 128, tmp_path)
     used = int(packed.lengths[0])
     trained = tokenizer.decode(packed[0]["input_ids"][:used])
@@ -178,7 +177,7 @@ def test_chat_models_are_asked_as_they_are_trained(tokenizer_dir: Path, tmp_path
     learned = packed[0]["labels"]
     assert tokenizer.decode(learned[learned != IGNORE]) == "cat</s>"
     spoken = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "fox"}]
-    [question] = metrics.questions(replace(task, accuracy=Accuracy(Domain([{"messages": spoken}]))), tokenizer)
+    [question] = evaluation.questions(replace(task, accuracy=Accuracy(Domain([{"messages": spoken}]))), tokenizer)
     assert (question.prompt, question.answer) == ("<s>user Who?</s><s>assistant ", "fox")
 
 
@@ -236,7 +235,6 @@ def sharded(rank: int, port: int, tasks: list[Task], answers: Any) -> None:
     mesh, told = init_device_mesh("cpu", (2,)), []
     for task in tasks:
         session = Session(task)
-        session.questions = metrics.questions(task, session.tokenizer)
         model = session.models.build({}, 0).eval()
         for layer in model.model.layers:
             fully_shard(layer, mesh=mesh)
@@ -263,7 +261,6 @@ def test_ranks_of_a_sharded_model_make_the_same_passes(make_task: Callable[..., 
     expected = []
     for one in (task, opened):
         session = Session(one)
-        session.questions = metrics.questions(one, session.tokenizer)
         model = session.models.build({}, 0).eval()
         target = session.target["animals"]
         with torch.no_grad():

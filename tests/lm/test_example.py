@@ -43,6 +43,12 @@ def test_the_space_has_nineteen_dimensions(tmp_path: Path) -> None:
     assert not hasattr(space["lr"], "sample")
 
 
+def test_a_target_without_questions_has_no_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        example.main(["--target", "wikitext", "--metric", "accuracy"])
+    assert "wikitext has no questions" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "metric"),
@@ -53,10 +59,26 @@ def test_the_space_has_nineteen_dimensions(tmp_path: Path) -> None:
     ids=["actors", "groups"],
 )
 def test_the_dry_run(
-    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], metric: str
+    cluster: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    metric: str,
 ) -> None:
-    found = example.main(["--dry-run", "--target", "mmlu", "--out", str(tmp_path), *flags])
+    """Of a URI as of a folder; a second start finds the search ended, and trains nothing."""
+    monkeypatch.chdir(tmp_path)  # the shrunk model's folder, where the experiment's is not a local one
+    out = tmp_path / "store"
+    command = ["--dry-run", "--target", "mmlu", "--out", out.as_uri() if metric == "eval_loss" else str(out), *flags]
+    found = example.main(command)
     shown = capsys.readouterr().out
+    [folder] = out.glob("llama3*-*")
+    assert folder.name == f"llama3-mmlu-{metric}-dry-run"
+    assert (tmp_path / "out/llama3/dry-run/llama3/config.json").exists() == (metric == "eval_loss")
+    results = {path: path.read_bytes() for path in folder.glob("*/result.json")}
+    assert example.main(command) == found
+    assert "going on with" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in folder.glob("*/result.json")} == results
     assert "memory per GPU      about" in shown
     assert found is not None
     assert found.confirmed

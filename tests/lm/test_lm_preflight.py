@@ -71,6 +71,45 @@ def test_files_that_only_the_driver_sees_are_named(
     assert str(tokenizer_dir) not in "".join(said)
 
 
+CLIENT = """
+import socket, sys
+import ray
+import ray.util.client.server.server as server
+from ray._private.client_mode_hook import disable_client_hook
+from ray.train import ScalingConfig
+from ray.util.client import ray as client
+from jobs_ray import lm
+
+def connect(job_config=None, **_):
+    with disable_client_hook():
+        return ray.init(sys.argv[1], log_to_driver=False)
+
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{free.getsockname()[1]}"
+serving = server.serve("127.0.0.1", int(address.split(":")[1]), ray_connect_handler=connect)
+client._inside_client_test = True  # as Ray's own tests: server and client are one process
+client.connect(address)
+rows = lm.Domain([{"text": "the cat"}])
+task = lm.Task({"d": rows}, {"d": rows}, lm.Model("x"), 1, 1, cache_dir=sys.argv[2])
+try:
+    print("said", len(ray.nodes()), lm.preflight(task, ScalingConfig(num_workers=1), storage=sys.argv[3]))
+finally:
+    client.disconnect()
+    serving.stop(0)
+"""
+
+
+@pytest.mark.slow
+def test_a_clients_machine_is_not_the_clusters_storage(cluster: Cluster, tmp_path: Path) -> None:
+    cache, storage = tmp_path / "cache", tmp_path / "storage"
+    command = [sys.executable, "-c", CLIENT, cluster.address, str(cache), str(storage)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "said 2 []" in done.stdout, done.stderr[-2000:]
+    assert cache.exists()
+    assert not storage.exists()
+
+
 @pytest.fixture
 def node_of_its_own(cluster: Cluster, tmp_path: Path) -> Iterator[dict[str, Path]]:
     """A third node whose `cache`, `data` and `storage` folders are not the driver's."""

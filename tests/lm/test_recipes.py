@@ -35,8 +35,10 @@ def trainable(name: str, given: Callable[[], dict[str, Any]]) -> Callable[[dict[
 
     def train(config: dict[str, Any]) -> None:
         names = given()
-        exec(code, names)
-        names[name](config)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=r"`ray\.")  # "`ray. ...` is deprecated", once a process
+            exec(code, names)
+            names[name](config)
 
     return train
 
@@ -75,13 +77,14 @@ def texts() -> dict[str, Any]:
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
     inner = names["prepare"]
 
-    def prepare(config: dict[str, Any]) -> tuple[Any, Any, Any]:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="</s>")
+
+    def prepare(config: dict[str, Any]) -> tuple[Any, ...]:
         model, train, evaluation = inner(config)
         both = ([{"text": " ".join(f"w{i % 30}" for i in row["input_ids"])} for row in r] for r in (train, evaluation))
-        return (model, *(Dataset.from_list(rows) for rows in both))
+        return (model, tokenizer, *(Dataset.from_list(rows) for rows in both))
 
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="</s>")
-    return names | {"prepare": prepare, "tokenizer": tokenizer}
+    return {"prepare": prepare}
 
 
 def module() -> dict[str, Any]:

@@ -11,7 +11,19 @@ import pytest
 from ray import tune
 from ray.tune import Checkpoint
 
-from jobs_ray.lm import Accuracy, DataError, Domain, Model, Session, Task, TaskError, metrics, param_space, run
+from jobs_ray.lm import (
+    Accuracy,
+    DataError,
+    Domain,
+    Model,
+    Session,
+    Task,
+    TaskError,
+    evaluation,
+    param_space,
+    run,
+    trainable,
+)
 from jobs_ray.lm.checkpoints import PruneCheckpoints
 from jobs_ray.lm.estimate import memory_per_gpu
 from jobs_ray.lm.formatting import asked_of, segments_of
@@ -80,12 +92,26 @@ def test_a_chat_is_asked_with_its_tools(tokenizer: Any) -> None:
 def test_a_row_without_an_answer_is_not_asked(make_task: Callable[..., Task], tokenizer: Any) -> None:
     rows = [{"prompt": f"who sees {i}?", "completion": " the cat" if i % 2 else ""} for i in range(20)]
     task = make_task(accuracy=Accuracy(Domain(rows)))
-    assert [q.prompt for q in metrics.questions(task, tokenizer)] == [row["prompt"] for row in rows[1::2]]
-    some = metrics.questions(replace(task, accuracy=Accuracy(Domain(rows), questions=7)), tokenizer)
+    assert [q.prompt for q in evaluation.questions(task, tokenizer)] == [row["prompt"] for row in rows[1::2]]
+    some = evaluation.questions(replace(task, accuracy=Accuracy(Domain(rows), questions=7)), tokenizer)
     assert len({q.prompt for q in some}) == 7
     assert all(q.answer.strip() for q in some)
     with pytest.raises(DataError, match=r"none of the 10 questions of .* has an answer"):
-        metrics.questions(replace(task, accuracy=Accuracy(Domain(rows[::2]))), tokenizer)
+        evaluation.questions(replace(task, accuracy=Accuracy(Domain(rows[::2]))), tokenizer)
+
+
+def test_rows_that_are_no_questions_are_refused_before_any_model_is_loaded(make_task: Callable[..., Task]) -> None:
+    """Of a large model that would be after the weights, on every GPU. There is none here: it would be said, too."""
+    task = make_task()
+    task = replace(
+        task,
+        accuracy=Accuracy(task.targets()["animals"].domain),
+        model=replace(task.model, config=None, name="/no/model"),
+    )
+    with pytest.raises(DataError, match=r"accuracy needs questions; 'text' rows have none"):
+        trainable(task)
+    with pytest.raises(DataError, match=r"accuracy needs questions; 'text' rows have none"):
+        Session(trainable(task, prepare=False).task)
 
 
 def test_alpaca_without_an_instruction() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from pyarrow.fs import FileSelector, LocalFileSystem, S3FileSystem, SubTreeFileS
 from ray import tune
 from ray.train import ScalingConfig
 
+from examples import smollm2
 from jobs_ray import JoBSScheduler, JoBSSearcher
-from jobs_ray.lm import PruneCheckpoints, Session, Task, TaskError, load, run, trainable
+from jobs_ray.lm import Model, PruneCheckpoints, Session, Task, TaskError, load, run, trainable
 
 pytestmark = pytest.mark.filterwarnings(
     "default::ResourceWarning",
@@ -145,3 +147,25 @@ def test_a_search_on_remote_storage_resumes_its_promotions_and_cleans_up(
     assert not [f.path for f in files if f.base_name.startswith("train-")]
     model, _ = load(full[promoted[0]["trial_id"]])
     assert model.config.hidden_size == 32
+
+
+@pytest.mark.slow
+def test_an_example_goes_on_in_a_bucket(
+    cluster: Any,
+    make_task: Callable[..., Task],
+    base_dir: Path,
+    s3_server: str,
+    s3_bucket: SubTreeFileSystem,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The search of examples/smollm2.py, of a model small enough for a test; the same, when it is started again."""
+    out = f"s3://k:s@{s3_bucket.base_path}out/?scheme=http&region=us-east-1&endpoint_override={s3_server}"
+    arguments = argparse.Namespace(budget=2.0, concurrent=2, seed=0, out=out)
+    task = make_task(model=Model(name=str(base_dir)))
+    found = smollm2.search(task, arguments)
+    assert found.confirmed
+    assert "going on with" not in capsys.readouterr().out
+    assert smollm2.search(task, arguments) == found
+    assert "going on with" in capsys.readouterr().out
+    [folder] = s3_bucket.get_file_info(FileSelector("out"))
+    assert folder.base_name == "smollm2-12-steps"

@@ -17,7 +17,7 @@ import ray
 from datasets import Dataset, IterableDataset, IterableDatasetDict
 from ray import tune
 
-from jobs_ray.lm import Accuracy, DataError, Domain, Model, Session, Task, metrics, run, tokens, trainable
+from jobs_ray.lm import Accuracy, DataError, Domain, Model, Session, Task, evaluation, run, tokens, trainable
 from jobs_ray.lm.domains import fingerprint, load
 from jobs_ray.lm.model import load_tokenizer
 from jobs_ray.lm.packing import pack, prepare
@@ -152,7 +152,7 @@ def test_alpaca(tokenizer: Any, make_task: Callable[..., Task], tmp_path: Path) 
     said = read(pack(Domain(rows[:1], chat=True), tokenizer, 256, tmp_path), tokenizer)
     assert said == "<s>user Add.\n\none and two</s><s>assistant three</s>"
     task = make_task(accuracy=Accuracy(Domain(rows[:1])))
-    [question] = metrics.questions(task, tokenizer)
+    [question] = evaluation.questions(task, tokenizer)
     assert question.prompt.endswith("### Response:\n")
     assert question.accepted == ("three",)
 
@@ -167,7 +167,7 @@ def test_sharegpt(tokenizer: Any, make_task: Callable[..., Task], tmp_path: Path
         {"role": role, "content": t["value"]} for role, t in zip(("system", "user", "assistant"), turns, strict=True)
     ]
     assert learned(pack(Domain([{"conversations": as_roles}]), tokenizer, 64, tmp_path), tokenizer) == "two</s>"
-    [question] = metrics.questions(make_task(accuracy=Accuracy(Domain([{"conversations": turns}]))), tokenizer)
+    [question] = evaluation.questions(make_task(accuracy=Accuracy(Domain([{"conversations": turns}]))), tokenizer)
     assert (question.answer, question.templated) == ("two", True)
     with pytest.raises(DataError, match=r"a turn is from 'observation'"):
         pack(Domain([{"conversations": [{"from": "observation", "value": "x"}]}]), tokenizer, 64, tmp_path)
@@ -182,7 +182,7 @@ def test_a_function_as_format(tokenizer: Any, make_task: Callable[..., Task], tm
     texts = pack(Domain(rows, format=lambda row: row["q"]), tokenizer, 4, tmp_path)
     assert texts.info.layout == "text"
     assert texts.info.examples == 3
-    assert len(metrics.questions(make_task(accuracy=Accuracy(pairs, questions=2)), tokenizer)) == 2
+    assert len(evaluation.questions(make_task(accuracy=Accuracy(pairs, questions=2)), tokenizer)) == 2
     with pytest.raises(DataError, match=r"must return a text, or a row .* got None"):
         pack(Domain(rows, format=lambda row: None), tokenizer, 64, tmp_path)
     by = {name: Domain(rows, format=lambda row, name=name: row[name]) for name in ("q", "a")}

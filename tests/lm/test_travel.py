@@ -18,7 +18,7 @@ from datasets import Dataset, load_dataset, load_from_disk
 from ray import cloudpickle
 
 from jobs_ray import cluster
-from jobs_ray.lm import Accuracy, DataError, Domain, Session, Task, metrics, run, travel
+from jobs_ray.lm import Accuracy, DataError, Domain, Session, Task, evaluation, run, travel
 from jobs_ray.lm.formatting import function_key
 from jobs_ray.lm.packing import packed_for_workers, settled
 from jobs_ray.lm.requirements import _files
@@ -57,8 +57,9 @@ def test_workers_do_not_ask_the_hub(
     there = pickle.loads(pickle.dumps(ready))
     assert [r["eval_loss"] for r in run(there)] == pytest.approx([r["eval_loss"] for r in expected])
     tokenizer = Session(there).tokenizer
-    assert [q.prompt for q in metrics.questions(there, tokenizer)] == [
-        q.prompt for q in metrics.questions(replace(task, accuracy=Accuracy(Domain(QUESTIONS), questions=5)), tokenizer)
+    assert [q.prompt for q in evaluation.questions(there, tokenizer)] == [
+        q.prompt
+        for q in evaluation.questions(replace(task, accuracy=Accuracy(Domain(QUESTIONS), questions=5)), tokenizer)
     ]
     with pytest.raises(DataError, match="was asked of the hub"):  # it is the packing that spares the question
         Session(replace(there, cache_dir=str(tmp_path / "another")))

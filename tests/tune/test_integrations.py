@@ -1,8 +1,9 @@
-"""`jobs/*` in TensorBoard, MLflow and W&B, all offline: with no more than their usual callback."""
+"""`jobs/*` in TensorBoard, MLflow and W&B, all offline: with no more than their usual callback, as the page has it."""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,16 @@ from tune_trainables import STEPS, Class, half
 from jobs_ray import JoBSScheduler, JoBSSearcher
 
 KEYS = ("jobs/phase_number", "jobs/budget_spent")
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "integrations.md"
+
+
+def callbacks_of(logger: str) -> list[Any]:
+    """Those of the page's block that names the logger, run as it stands there."""
+    [block] = [b for b in re.findall(r"^```python\n(.*?)^```$", DOCS.read_text("utf-8"), re.M | re.S) if logger in b]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    found: list[Any] = names["run_config"].callbacks
+    return found
 
 
 def search(tmp_path: Path, *callbacks: Any, num_samples: int = -1) -> tune.ResultGrid:
@@ -44,12 +55,11 @@ def test_tensorboard(cluster: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # sqlalchemy's, at what mlflow does
-def test_mlflow(cluster: str, tmp_path: Path) -> None:
+def test_mlflow(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
-    from ray.air.integrations.mlflow import MLflowLoggerCallback
-
+    monkeypatch.chdir(tmp_path)  # its data base
+    results = search(tmp_path, *callbacks_of("MLflowLoggerCallback"))
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    results = search(tmp_path, MLflowLoggerCallback(tracking_uri=uri, experiment_name="jobs"))
     runs = mlflow.MlflowClient(uri).search_runs([mlflow.MlflowClient(uri).get_experiment_by_name("jobs").experiment_id])
     assert len(runs) == len(results)
     assert all(set(KEYS) <= set(run.data.metrics) for run in runs)
@@ -59,12 +69,10 @@ def test_mlflow(cluster: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_wandb_offline(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
-    from ray.air.integrations.wandb import WandbLoggerCallback
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    search(
-        tmp_path, WandbLoggerCallback(project="jobs", mode="offline", dir=str(tmp_path)), num_samples=2
-    )  # a process each
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):  # not logged in; set first, so that what the block sets is taken back
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    search(tmp_path, *callbacks_of("WandbLoggerCallback"), num_samples=2)  # a process each
     # Ray ends the last trial's logger before it has written anything: that file holds its head only
     logs = [log for path in tmp_path.rglob("*.wandb") if len(log := path.read_bytes()) > 100]
     assert logs
