@@ -39,7 +39,8 @@ def watched(session: Session) -> tuple[list[Any], list[int]]:
     return models, alive
 
 
-@pytest.mark.parametrize("lora", [None, pytest.param({"r": 2, "q_proj": True}, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, {"r": 2, "q_proj": True}])
 def test_five_trials_in_a_row_hold_one_model(
     make_task: Callable[..., Task], no_collector: None, tmp_path: Path, lora: dict[str, Any] | None
 ) -> None:

@@ -54,7 +54,7 @@ def test_a_seed_of_its_own_for_each_configuration(make_task: Callable[..., Task]
     assert curve(as_told) == curve(full) != curve(run(task, {**config, "seed": 0}, session=session))
 
 
-@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("lora", [pytest.param(None, marks=pytest.mark.slow), LORA])
 def test_a_resumed_curve_is_the_unbroken_one(
     make_task: Callable[..., Task], base_dir: Path, tmp_path: Path, lora: dict[str, Any] | None
 ) -> None:

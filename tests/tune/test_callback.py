@@ -71,7 +71,7 @@ def test_what_is_no_prediction_is_not_called_one(fit: Fit, capsys: pytest.Captur
     assert found.stddev is None
 
 
-@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("copied", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_added_by_hand_as_well_it_works_once(fit: Fit, capsys: pytest.CaptureFixture[str], copied: bool) -> None:
     """copied: Ray Client sends a callback and the searcher that it was given one by one, so that they are strangers."""
     searcher = JoBSSearcher(max_t=STEPS, seed=0)
