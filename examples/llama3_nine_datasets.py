@@ -8,8 +8,8 @@ Actors first: LoRA on 8B in bf16 fits one 80 GB card, and a reused actor loads t
 trial of a group loads them on every rank. Groups are for cards that are too small. A full run is the paper's: 625 steps
 of 16 rows, a report every 25. The model needs its licence accepted on the hub, and `hf auth login`.
 
-Started again with the same `--target`, `--metric` and `--out`, the script goes on with the search, as it began; one
-that has ended shows what it found.
+Started again with the same `--target`, `--metric`, `--groups` and `--out`, the script goes on with the search, as it
+began; one that has ended shows what it found.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,7 @@ def search(task: lm.Task, arguments: argparse.Namespace) -> Any:
             run_config=lm.run_config(task, metric=metric, mode=mode, name=name, storage_path=arguments.out, verbose=1),
         )  # fmt: skip
     results = tuner.fit()
-    print(f"{len(results)} trials; jobs-ray report {path}")
+    print(f"{len(results)} trials; jobs-ray report {shlex.quote(path)}")
     return recommend(results)
 
 

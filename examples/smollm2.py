@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def search(task: Any, arguments: argparse.Namespace) -> Any:
             run_config=lm.run_config(task, name=name, storage_path=arguments.out, verbose=1),
         )
     results = tuner.fit()
-    print(f"{len(results)} trials; jobs-ray report {path}")
+    print(f"{len(results)} trials; jobs-ray report {shlex.quote(path)}")
     return recommend(results)
 
 

@@ -77,7 +77,7 @@ class Proposer:
     @property
     def computing(self) -> bool:
         """Whether the next suggestion is on its way; else, while slots are free, it waits for a result."""
-        return self._job is not None
+        return self._job is not None or (self.hurried and self._growing())
 
     def next(self, core: JoBSOptimizer, moment: Moment, wait: bool, spare: int = 0) -> Any:
         """A Suggestion, None or FINISHED from `core.propose`, or NOT_READY.

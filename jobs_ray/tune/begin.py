@@ -10,10 +10,7 @@ from jobs_ray.tune.domains import TuneSpace
 from jobs_ray.tune.session import Session
 from jobs_ray.tune.settings import Replaced, Settings
 
-NOTHING = (
-    "JoBSSearcher has nothing to search (if a search has ended: under Ray Client, and with Tuner.restore, a copy of "
-    "this object made it; ask jobs_ray.recommend(results)); "
-)
+NOTHING = "JoBSSearcher has nothing to search; "
 LOST = "JoBSSearcher has nothing to search: no saved state can be used; "
 NOT_RESTORED = f"{recovery.NOT_RESTORED}. Else {NOTHING}"
 
@@ -31,7 +28,8 @@ def begin(
     if space is None or not space.core:
         raise SpaceError(
             f"{why}give tune.Tuner a param_space with at least one domain, "
-            "as in {'lr': tune.loguniform(1e-5, 1e-2)}, or JoBSSearcher a space"
+            "as in {'lr': tune.loguniform(1e-5, 1e-2)}, or JoBSSearcher a space. (If a search has ended: under Ray "
+            "Client, and with Tuner.restore, a copy of this object made it; ask jobs_ray.recommend(results))"
         )
     if metric is None and mode is not None:
         metric = DEFAULT_METRIC  # the trainable returns a bare number

@@ -55,8 +55,9 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
         """The run's searcher, once known; None in runs without one and when another callback is at work."""
         if self._run is None:
             return None
-        joined = self._run.searcher  # before the given one: Ray Client sends a callback with a copy of its searcher
-        return joined if isinstance(joined, JoBSSearcher) else self._given
+        found = [each for each in (self._run.searcher, self._given) if isinstance(each, JoBSSearcher)]
+        # the given one, or what it is a copy of, under Ray Client (else the other one's run could not begin)
+        return next((each for each in found if each.settings.search_id == found[-1].settings.search_id), None)
 
     def setup(self, stop: Any = None, num_samples: int | None = None, **info: Any) -> None:
         """Joins the run that is being set up."""
@@ -90,10 +91,9 @@ class JoBSCallback(Callback):  # type: ignore[misc]  # ray.tune is not typed
             self._print(_phase_line(searcher))
         if self._run is not None and self._run.verbosity and not self._quiet:
             self._live = self._live or LiveLine()
+            for_s = time.monotonic() - self._since
             self._live.update(
-                lambda: standing(
-                    searcher.session, self._predictions.known, self._error, time.monotonic() - self._since, self._before
-                )
+                lambda: standing(searcher.session, self._predictions.known, self._error, for_s, self._before)
             )
 
     def on_trial_result(

@@ -102,13 +102,13 @@ def refuse_to_start_anew(trials: Sequence[Any], search_id: str) -> None:
 
 def of_others(trials: Sequence[Any], session: Session) -> Iterator[str]:
     """What is to be said where a search begins, with these trials, in a folder that holds another one's state."""
-    storage, ours = trials[0].storage, session.core.trials.values()
-    if storage is None or any(trial.charged and not trial.running for trial in ours):  # it was restored
+    storage = trials[0].storage
+    if storage is None or session.restored:
         return
     try:
         found = [path for path, owner in _saved(storage) if owner not in (None, session.settings.search_id)]
-    except OSError as error:
-        logger.warning("the folder of the experiment could not be looked at for an older one's state (%s)", error)
+    except Exception as error:  # each kind of storage has its own; a line is not worth an experiment
+        logger.warning("the folder of the experiment could not be looked at for an older one's state (%r)", error)
         return
     if found:
         yield (
@@ -118,18 +118,23 @@ def of_others(trials: Sequence[Any], session: Session) -> Iterator[str]:
 
 
 def _saved(storage: Any) -> Iterator[tuple[str, Any]]:
-    """Path in the storage and `search_id` of each state in an experiment's folder, the newest first. Raises OSError."""
-    selector = pyarrow.fs.FileSelector(storage.experiment_fs_path, allow_not_found=True)
-    infos = storage.storage_filesystem.get_file_info(selector)
-    with tempfile.TemporaryDirectory() as scratch:
-        for info in infos:
-            if info.type is pyarrow.fs.FileType.File and fnmatch.fnmatch(info.base_name, PATTERN):
-                with storage.storage_filesystem.open_input_stream(info.path) as stream:
-                    Path(scratch, info.base_name).write_bytes(stream.readall())
-        for path, session in _readable(scratch):
-            settings = session.get("settings")
-            owner = settings.get("search_id") if isinstance(settings, Mapping) else None
-            yield f"{storage.experiment_fs_path}/{Path(path).name}", owner
+    """Path in the storage and `search_id` of each state in an experiment's folder, the newest first; what cannot be
+    read is said. Raises what the storage raises where the folder cannot be listed.
+    """
+    filesystem = storage.storage_filesystem
+    infos = filesystem.get_file_info(pyarrow.fs.FileSelector(storage.experiment_fs_path, allow_not_found=True))
+    for info in sorted(infos, key=lambda info: info.base_name, reverse=True):
+        if info.type is not pyarrow.fs.FileType.File or not fnmatch.fnmatch(info.base_name, PATTERN):
+            continue
+        try:
+            with filesystem.open_input_stream(info.path) as stream, tempfile.TemporaryDirectory() as scratch:
+                copy = Path(scratch, info.base_name)
+                copy.write_bytes(stream.readall())
+                settings = statefile.load(copy).get("settings")
+        except (StateError, OSError) as error:
+            logger.error("%s cannot be read (%s); it is left aside", info.path, error)
+            continue
+        yield info.path, settings.get("search_id") if isinstance(settings, Mapping) else None
 
 
 def setup(folder: str) -> Setup:
@@ -147,31 +152,35 @@ def setup(folder: str) -> Setup:
     )
 
 
-def unfinished(folder: str, *, by_all: bool = False) -> set[str]:
+def unfinished(folder: str, state: str | None = None) -> set[str]:
     """Ids of trials that had not come to their end, by Ray's newest snapshot that can be read. It alone tells: with
     `Tuner.restore(resume_unfinished=False)` Ray calls them TERMINATED, as if they had come to their end.
 
-    by_all: also those that an older session's snapshot calls so, and that have reported nothing since.
+    state: what the search goes on from; None: nothing. Where it is not the newest one, or nothing, also those that an
+    older session's snapshot calls so, and that have reported nothing since: a later state may have known of their end.
     """
+    paths = sorted(Path(folder).glob("experiment_state-*.json"))
+    by_all = state is None or Path(state).name != max(path.name for path in Path(folder).glob(PATTERN))
+    snapshots = (found for path in (paths if by_all else reversed(paths)) if (found := _snapshot(path, by_all)))
     left: dict[str, float | None] = {}  # when they last reported
-    for trials in reversed(list(itertools.islice(_snapshots(folder), None if by_all else 1))):
+    for trials in snapshots if by_all else itertools.islice(snapshots, 1):
         for name, status, reported in trials:
-            since = json.loads(reported).get("last_result_time") if by_all else None
-            if status not in (Trial.ERROR, Trial.TERMINATED) or (name in left and left[name] == since):
-                left[name] = since
+            if status not in (Trial.ERROR, Trial.TERMINATED) or (name in left and left[name] == reported):
+                left[name] = reported
             else:
                 left.pop(name, None)
     return set(left)
 
 
-def _snapshots(folder: str) -> Iterator[list[tuple[str, str, str]]]:
-    """Of each session of Ray's, the newest first: id, status and, as JSON, reports of its trials as last saved."""
-    for path in sorted(Path(folder).glob("experiment_state-*.json"), reverse=True):
-        try:
-            saved = [(json.loads(trial), reported) for trial, reported in json.loads(path.read_bytes())["trial_data"]]
-            yield [(trial["trial_id"], trial["status"], reported) for trial, reported in saved]
-        except (OSError, ValueError, KeyError, TypeError) as error:  # half a file
-            logger.error("%s cannot be read (%r)", path, error)
+def _snapshot(path: Path, with_times: bool) -> list[tuple[str, str, float | None]]:
+    """Of a session of Ray's: id and status of its trials, and when they last reported (None without `with_times`)."""
+    try:
+        saved = [(json.loads(trial), more) for trial, more in json.loads(path.read_bytes())["trial_data"]]
+        times = [json.loads(more)["last_result_time"] if with_times else None for _, more in saved]
+        return [(trial["trial_id"], trial["status"], at) for (trial, _), at in zip(saved, times, strict=True)]
+    except (OSError, ValueError, KeyError, TypeError) as error:  # half a file
+        logger.error("%s cannot be read (%r)", path, error)
+        return []
 
 
 def warn_of_other_domains(given: TuneSpace | None, known: TuneSpace) -> None:

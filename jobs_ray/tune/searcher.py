@@ -327,16 +327,16 @@ class JoBSSearcher(Searcher):  # type: ignore[misc]  # ray.tune is not typed
 
     def restore_from_dir(self, checkpoint_dir: str) -> None:
         """Ray's restore: from the newest state that can be used, else from Ray's own trials. Raises nothing."""
-        self._run = run_context.searcher_joins(self)
-        self._unreconciled, self._unpickled, self._undone = True, False, recovery.unfinished(checkpoint_dir)
+        self._run, self._unreconciled, self._unpickled = run_context.searcher_joins(self), True, False
         for path in recovery.states(checkpoint_dir):
+            self._undone = recovery.unfinished(checkpoint_dir, path)
             try:
                 self.restore(path)
             except ValueError as error:  # of another space; a StateError is one, too
                 logger.error("%s; it is left aside", error)
             else:
                 return
-        known, self._undone = recovery.setup(checkpoint_dir), recovery.unfinished(checkpoint_dir, by_all=True)
+        known, self._undone = recovery.setup(checkpoint_dir), recovery.unfinished(checkpoint_dir)
         logger.warning("no saved state of the search can be used: it is built anew from Ray's trials and their results")
         self._session, self._metric, self._mode = None, self._metric or known.metric, self._mode or known.mode
         self._num_samples = limits.end_of(known.num_samples, self._num_samples)

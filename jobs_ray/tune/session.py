@@ -46,6 +46,7 @@ class Session:
         self.mode = mode
         self.num_samples = num_samples
         self.repeats = 1  # trials of Ray's for each of ours, behind a Repeater
+        self.restored = False  # from a saved state
         self.core: JoBSOptimizer = settings.optimizer(space, mode, num_samples, replaced)
         self.reader = Reader(metric, settings.time_attr, settings.cost_attr)
         self.live: set[str] = set()
@@ -63,7 +64,9 @@ class Session:
         self.anyway: dict[str, tuple[Any, ...] | None] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"repeats": 1} | state)  # pickled by an older version, in an experiment's tuner.pkl
+        self.__dict__.update(
+            {"repeats": 1, "restored": False} | state
+        )  # pickled by an older version, in an experiment's tuner.pkl
 
     # ---- trials
 

@@ -61,6 +61,7 @@ def from_state(state: Mapping[str, Any], replaced: Replaced, *, trusted: bool = 
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise StateError(f"the saved state is damaged ({error!r}); restore an older copy of it") from error
     session.core.load_state_dict(optimizer)
+    session.restored = True
     trials = session.core.trials
     session.went_down(trial_id for trial_id, trial in trials.items() if trial.running)
     if trusted:  # it will be saved: the first time, within Ray's loop, would take .4 s of 9,000 trials

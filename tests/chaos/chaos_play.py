@@ -193,8 +193,9 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
         if leg.before == "torn":
             state.write_bytes(b"")
             course.happened["torn"] += 1
-    for state in sorted(course.path.glob("searcher-state-*.pkl")):
-        if leg.before == "cut state":
+    states, before = sorted(course.path.glob("searcher-state-*.pkl")), course.happened["cut state"]
+    for number, state in enumerate(states, 1):
+        if leg.before == "cut state" and (number == len(states) or before):  # the first time an older one can be used
             state.write_bytes(state.read_bytes()[:-30])
             course.happened["cut state"] += 1
         if leg.before == "no state":

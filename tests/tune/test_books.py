@@ -349,6 +349,28 @@ def test_a_state_from_before_those_trials_were_saved_can_be_restored(tmp_path: P
     assert late.report() == early.report()
 
 
+@pytest.mark.parametrize(("state", "found"), [("02", set()), ("01", {"given up"}), (None, {"given up"})])
+def test_an_older_snapshot_tells_who_was_given_up_where_no_newer_state_does(
+    tmp_path: Path, state: str | None, found: set[str]
+) -> None:
+    """The searcher's own state of the second session is damaged, or all of them are gone."""
+
+    def snapshot(day: str, **trials: tuple[str, float]) -> None:
+        data = [
+            (json.dumps({"trial_id": name, "status": status}), json.dumps({"last_result_time": at}))
+            for name, (status, at) in trials.items()
+        ]
+        (tmp_path / f"experiment_state-2026-01-{day}_00-00-00.json").write_text(json.dumps({"trial_data": data}))
+
+    snapshot("01", **{"given up": ("RUNNING", 5.0), "ended": ("RUNNING", 5.0), "before": ("TERMINATED", 4.0)})
+    snapshot("02", **{"given up": ("TERMINATED", 5.0), "ended": ("TERMINATED", 6.0), "before": ("TERMINATED", 4.0)})
+    (tmp_path / "experiment_state-2026-01-03_00-00-00.json").write_text("half a fi")
+    for day in ("01", "02"):
+        (tmp_path / f"searcher-state-2026-01-{day}_00-00-00.pkl").touch()
+    used = None if state is None else str(tmp_path / f"searcher-state-2026-01-{state}_00-00-00.pkl")
+    assert recovery.unfinished(str(tmp_path), used) == found
+
+
 def storage_of(folder: Path) -> Any:
     """What Ray knows of an experiment's place, on a file system that is not the local one itself."""
     return SimpleNamespace(
@@ -386,8 +408,7 @@ def test_whose_state_lies_in_the_folder_of_a_new_search_decides(tmp_path: Path, 
     older.save(str(tmp_path / "run" / "searcher-state-2026-01-01_00-00-00.pkl"))
     newer = older if whose == "its own" else JoBSSearcher(SPACE, "loss", "min", max_t=8, budget=4, seed=0)
     newer.suggest("b")
-    if whose == "another's, restored":
-        newer.on_trial_complete("b", of(1, 8))
+    newer.session.restored = whose == "another's, restored"
     trial = SimpleNamespace(storage=storage_of(tmp_path))
     lines = list(recovery.of_others([trial], newer.session))
     assert [line[:58] for line in lines] == ["this is a new search in the folder of an older one (run/se"] * (

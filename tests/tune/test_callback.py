@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import pickle
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ray.tune.constants import RAY_TUNE_CALLBACKS_ENV_VAR
 from tune_trainables import STEPS, Class, Fragile, Troubled, Unpredictable, half
 
 from jobs_ray import JoBSCallback, JoBSScheduler, JoBSSearcher, StateError, recommend
+from jobs_ray.tune.run_context import RunContext
 
 SPACE = {"x": tune.uniform(0.0, 1.0)}
 KEYS = {"jobs/phase", "jobs/phase_number", "jobs/predicted", "jobs/predicted_std", "jobs/budget_spent"}
@@ -266,3 +268,13 @@ def test_a_trial_that_was_past_short_t_before_a_restore_tells_nothing_of_it(
     monkeypatch.setattr(callback, "_print", print)
     callback._check_first_trial(searcher, "a", False)
     assert ("set short_t=7" in capsys.readouterr().out) == said
+
+
+def test_a_run_that_could_not_begin_does_not_lend_its_searcher() -> None:
+    """A first `fit()` was refused for its space; the callback of the next one has been given its own searcher."""
+    given, other = JoBSSearcher(seed=0), JoBSSearcher(seed=1)
+    callback = JoBSCallback(given)
+    callback._run = RunContext()
+    for joined, expected in ((None, given), (other, given), (copy := pickle.loads(pickle.dumps(given)), copy)):
+        callback._run._searcher = None if joined is None else weakref.ref(joined)
+        assert callback.searcher is expected
