@@ -135,7 +135,8 @@ class Trial:
         elif t < curve.last_t or (restarted and t == curve.last_t):
             wasted += curve.last_t - max(start, _went_on_from(curve, t))
         meter = self.meter if cost is None else self.meter.read(t, cost, restarted=restarted)
-        return replace(self, curve=curve.add(t, value), start=start, wasted=wasted, silent=False, meter=meter)
+        silent = self.silent and t == self.curve.last_t and not restarted  # told once more as it ends: no news
+        return replace(self, curve=curve.add(t, value), start=start, wasted=wasted, silent=silent, meter=meter)
 
     def trained_again(self, t: float, source: LearningCurve | None = None, cost: float | None = None) -> Trial:
         """The trial, which has ended, after a new process has trained it to `t`: only what it has cost changes."""

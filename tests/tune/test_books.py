@@ -190,7 +190,10 @@ class Controller:
         self.search_alg.on_trial_complete(trial.trial_id, trial.last_result)
 
 
-def test_the_last_value_of_a_full_run_that_was_ended_for_its_silence_is_no_final() -> None:
+@pytest.mark.parametrize("beside_another", [False, True])
+def test_the_last_value_of_a_full_run_that_was_ended_for_its_silence_is_no_final(beside_another: bool) -> None:
+    """Ray tells a trial's last result once more as it ends; beside another one that has reported since, it was taken
+    for a new report, by which it was not silent any more."""
     now = [0.0]
     searcher = JoBSSearcher({"x": tune.uniform(0.0, 1.0)}, "loss", "min", max_t=12, trial_timeout_s=60)
     searcher.session.pulse = Pulse(lambda: now[0])
@@ -199,11 +202,13 @@ def test_the_last_value_of_a_full_run_that_was_ended_for_its_silence_is_no_final
     for t in range(1, 10):
         now[0] += 20.0
         searcher.record("a", of(1, t))
-    trial = Trial("Class", config=config, stub=True)
-    trial.trial_id = "a"
+    trial = of_ray(config, Trial.RUNNING, [of(1, t) for t in range(1, 10)])
     now[0] += 61.0  # not yet five times what is usual
+    if beside_another:
+        searcher.suggest("b")
+        searcher.record("b", of(2, 1))
     JoBSScheduler().choose_trial_to_run(Controller(searcher, trial))
-    (row,) = searcher.report()["trials"]
+    row = searcher.report()["trials"][0]
     assert (row["status"], row["final"]) == ("stopped", None)
 
 
