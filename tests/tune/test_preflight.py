@@ -29,7 +29,7 @@ def trains(config: dict[str, Any], data: Any = None) -> None:
 
 def trial_of(trainable: Any) -> Any:
     kind = trainable if isinstance(trainable, type) else wrap_function(trainable)
-    return SimpleNamespace(get_trainable_cls=lambda: kind, config={})
+    return SimpleNamespace(get_trainable_cls=lambda: kind, config={}, storage=None)
 
 
 @pytest.mark.parametrize(
