@@ -64,9 +64,8 @@ class Session:
         self.anyway: dict[str, tuple[Any, ...] | None] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(
-            {"repeats": 1, "restored": False} | state
-        )  # pickled by an older version, in an experiment's tuner.pkl
+        # one pickled by an older version, in an experiment's tuner.pkl, lacks these
+        self.__dict__.update({"repeats": 1, "restored": False} | state)
 
     # ---- trials
 
