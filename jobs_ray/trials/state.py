@@ -54,8 +54,13 @@ def write(path: str | os.PathLike[str], text: str) -> None:
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what `dump` wrote. Raises StateError when the file is not JSON; OSError when it cannot be read."""
+    return loads(Path(path).read_bytes(), path)
+
+
+def loads(data: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a file holds that was read from `path`, wherever that is. Raises StateError, which names it."""
     try:
-        state = json.loads(Path(path).read_text(encoding="utf-8"))
+        state = json.loads(data.decode("utf-8"))
     except ValueError as error:  # not JSON, or not UTF-8
         raise StateError(f"{path} is damaged: not JSON ({error})") from None
     except RecursionError:

@@ -16,7 +16,6 @@ import itertools
 import json
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,10 +126,8 @@ def _saved(storage: Any) -> Iterator[tuple[str, Any]]:
         if info.type is not pyarrow.fs.FileType.File or not fnmatch.fnmatch(info.base_name, PATTERN):
             continue
         try:
-            with filesystem.open_input_stream(info.path) as stream, tempfile.TemporaryDirectory() as scratch:
-                copy = Path(scratch, info.base_name)
-                copy.write_bytes(stream.readall())
-                settings = statefile.load(copy).get("settings")
+            with filesystem.open_input_stream(info.path) as stream:
+                settings = statefile.loads(stream.readall(), info.path).get("settings")
         except (StateError, OSError) as error:
             logger.error("%s cannot be read (%s); it is left aside", info.path, error)
             continue

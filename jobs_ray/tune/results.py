@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,19 +85,16 @@ def _load(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> Sessi
     newest = info.path
     if info.size > _LARGEST:
         raise StateError(f"{newest} has {info.size} bytes; a state has at most {_LARGEST}")
-    with filesystem.open_input_stream(newest) as stream, tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch, Path(newest).name)
+    with filesystem.open_input_stream(newest) as stream:
         data = stream.readall()
-        copy.write_bytes(data)
-        if data.startswith(PICKLE):
-            raise StateError(
-                f"{newest} is not the state of a JoBSSearcher, but of another searcher: jobs-ray report shows it"
-            )
-        try:
-            state = statefile.load(copy)
-        except StateError as error:
-            why = str(error).replace(str(copy), "it")
-            raise StateError(f"{newest} is not the state of a JoBSSearcher: {why}") from error
+    if data.startswith(PICKLE):
+        raise StateError(
+            f"{newest} is not the state of a JoBSSearcher, but of another searcher: jobs-ray report shows it"
+        )
+    try:
+        state = statefile.loads(data, "it")
+    except StateError as error:
+        raise StateError(f"{newest} is not the state of a JoBSSearcher: {error}") from error
     return session_state.from_state(state, Replaced())
 
 

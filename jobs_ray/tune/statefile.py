@@ -25,7 +25,12 @@ def save(path: str | Path, session_text: str) -> None:
 
 def load(path: str | Path) -> dict[str, Any]:
     """Reads what `save` wrote. Raises StateError, naming file, expectation and remedy, on anything else."""
-    data = state.load(Path(path))
+    return loads(Path(path).read_bytes(), path)
+
+
+def loads(content: bytes, path: str | Path) -> dict[str, Any]:
+    """`load` of what was read from `path`, in whatever storage that is."""
+    data = state.loads(content, path)
     found = data.get("format"), data.get("searcher_version")
     if found != (FORMAT, VERSION):
         raise StateError(

@@ -128,7 +128,8 @@ def test_questions_are_asked_in_batches(make_task: Callable[..., Task], kind: st
             count = [0]
             model.register_forward_pre_hook(lambda *_, count=count: count.__setitem__(0, count[0] + 1))
             if kind == "mmlu":
-                pairs = [(q, o) for q in session.questions or () for o in q.options]
+                assert session.questions
+                pairs = [(q, o) for q in session.questions for o in q.options]
                 answers.append([
                     score for at in range(0, len(pairs), batch_size)
                     for score in metrics._scores(model, session, pairs[at : at + batch_size])
