@@ -48,8 +48,9 @@ Answer: TypeAlias = Suggestion | _Finished | None
 class Recommendation:
     """What to train. `mean` and `stddev` in the user's sign and unit; `confirmed`: it was fully trained.
 
-    `mean` is the final value of a confirmed configuration (`stddev` is 0), else the predicted one; while there is
-    nothing to predict from, the last value that the trial reported, at `t`, and `stddev` is None.
+    `mean` is the final value of a confirmed configuration (of noisy reports an average, with the noise left in it as
+    `stddev`, else 0), else the predicted one; while there is nothing to predict from, the last value that the trial
+    reported, at `t`, and `stddev` is None.
     """
 
     config: dict[str, Any]
