@@ -127,7 +127,7 @@ def _saved(storage: Any) -> Iterator[tuple[str, Any]]:
             continue
         try:
             with filesystem.open_input_stream(info.path) as stream:
-                settings = statefile.loads(stream.readall(), info.path).get("settings")
+                settings = statefile.loads(stream.readall(), "it").get("settings")
         except (StateError, OSError) as error:
             logger.error("%s cannot be read (%s); it is left aside", info.path, error)
             continue
