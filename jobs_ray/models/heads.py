@@ -42,6 +42,7 @@ from jobs_ray.space import Array
 _FOLDS = 5
 _GAIN_PRIOR = 3.0  # prior odds of the gain head on a log scale (1 on a raw one): RMSE .080 not .085 at N = 7, k = 4
 _DROP_UNIT = 0.5  # spreads of the gains: a prior under which the drop may well explain them
+_FAR = 1e6  # spreads of z_k: beyond, its square would hide all else in the covariance
 _DROP_MARGIN = 2.0  # spreads of the drops beyond those of the full runs
 _GAIN_SPREAD, _GAIN_SPREAD_RUNS = 0.4, 3  # gains differ by .3 to .5 of their mean (real losses); worth three runs
 
@@ -94,14 +95,14 @@ class LevelHead:
     highest: float
 
     def linear(self, runs: Prefixes) -> Array:
-        return ((runs.z_k - self.centre) / self.spread)[:, None]
+        return np.clip((runs.z_k - self.centre) / self.spread, -_FAR, _FAR)[:, None]
 
     def offset(self, runs: Prefixes) -> Array:
         return np.zeros_like(runs.z_k)
 
     def trust(self, runs: Prefixes) -> Array:
         outside = np.maximum(np.maximum(self.lowest - runs.z_k, runs.z_k - self.highest), 0.0) / self.spread
-        return np.asarray(np.exp(-0.5 * outside**2))
+        return np.asarray(np.exp(-0.5 * np.minimum(outside, _FAR) ** 2))
 
 
 Head: TypeAlias = GainHead | DecayHead | LevelHead
@@ -226,4 +227,4 @@ def _mix(weights: Array, moments: Sequence[tuple[Array, Array]]) -> tuple[Array,
     means, variances = np.array([m for m, _ in moments]), np.array([v for _, v in moments])
     weights = np.broadcast_to(weights.reshape(len(weights), -1), means.shape)
     mean = (weights * means).sum(axis=0)
-    return mean, np.maximum((weights * (variances + means**2)).sum(axis=0) - mean**2, 1e-18)
+    return mean, (weights * (variances + (means - mean) ** 2)).sum(axis=0)

@@ -146,10 +146,12 @@ class Policy:
         if len(failures) >= 2:  # one NaN may pass, two in a row mean a diverged run that only costs
             return True, grant
         # one whose length is not known goes on to its own end: stopped at the longest t seen, which may be its own, it
-        # would make all others as short as itself. The second: a whole run was lost to restarts
+        # would make all others as short as itself
         known_end = settings.max_t is not None or grant is not None
-        if max_t is not None and ((known_end and curve.last_t >= max_t) or trial.wasted >= max_t):
+        if max_t is not None and known_end and curve.last_t >= max_t:
             return True, grant
+        if max_t is not None and trial.wasted >= max_t:  # a whole run was lost to restarts; what it has is no final
+            return True, curve.last_t if curve.last_t < max_t else grant
         if grant is None or max_t is None:
             return False, grant
         if grant >= max_t and curve.last_t < _LATE * max_t and diverges(trial, trials, cache):

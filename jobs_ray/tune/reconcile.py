@@ -17,6 +17,7 @@ in their result files.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Collection, Iterable, Sequence
@@ -147,14 +148,22 @@ def _adopt(session: Session, trial: Any, full: bool, starts_anew: set[str]) -> b
     if not isinstance(proposal, Suggestion) or proposal.config != config:
         steps = _steps(session, trial, config, full)
         proposal = Suggestion(config, core.phase, steps, resume_from=_resumed(session, trial, config))
+    elif not _has_checkpoint(session, trial):  # it began at 0, whatever a promotion would do now
+        proposal = dataclasses.replace(proposal, promotes=proposal.promotes or proposal.resume_from, resume_from=None)
     session.adopt(trial.trial_id, proposal)
     return True
 
 
 def _resumed(session: Session, trial: Any, config: dict[str, Any]) -> str | None:
     """The short run that a trial of unknown purpose goes on from: what that trained is not charged twice."""
-    key, short = session.settings.resume_key, _short_runs(session, config)
-    return short[-1] if key is not None and trial.config.get(key) and short else None
+    short = _short_runs(session, config)
+    return short[-1] if short and _has_checkpoint(session, trial) else None
+
+
+def _has_checkpoint(session: Session, trial: Any) -> bool:
+    """Whether a trial was given one to go on from."""
+    key = session.settings.resume_key
+    return key is not None and bool(trial.config.get(key))
 
 
 def _short_runs(session: Session, config: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from chaos_driver import drive
 from chaos_schedule import Leg, Schedule
+from chaos_trainable import MAX_T
 
 from jobs_ray import JoBSSearcher
 from jobs_ray.trials import StateError
@@ -98,15 +99,20 @@ def _note(leg: Leg, course: Course, folder: Path) -> None:
 def _starts_anew(course: Course, folder: Path, path: Path) -> None:
     """Ray's own files were torn. Another experiment goes on, by the last saved state: what was trained since is lost,
     and so are the checkpoints."""
-    searcher, rows = JoBSSearcher(), []
+    searcher, rows, again = JoBSSearcher(), [], set()
     for state in itertools.islice(recovery.states(str(course.path)), 1):  # none, if the schedule has cut them all
         searcher.restore(state)
         rows = searcher.report()["trials"]
+        again = set(searcher.session.anyway)
     trained = Counter(trial for trial, _, _ in steps(folder))
     course.begun.add(path)  # it may be moved
     course.path = path
     course.unheard = True
     abandoned = sum(trained[row["trial_id"]] for row in rows if row["status"] == "running")
+    # those that had ended, and that Ray trained once more
+    abandoned += sum(
+        trained[row["trial_id"]] - round(row["charged"] * MAX_T) for row in rows if row["trial_id"] in again
+    )
     course.lost += abandoned
     course.abandoned += abandoned
     course.happened["another experiment went on"] += 1
@@ -194,14 +200,15 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
             state.write_bytes(b"")
             course.happened["torn"] += 1
     states, before = sorted(course.path.glob("searcher-state-*.pkl")), course.happened["cut state"]
+    # only they knew what the experiments before have trained; one that had ended because of that stays ended
+    all_go = leg.before == "no state" or (leg.before == "cut state" and before > 0)
+    course.unspent |= all_go and bool(course.begun and states)
     for number, state in enumerate(states, 1):
         if leg.before == "cut state" and (number == len(states) or before):  # the first time an older one can be used
             state.write_bytes(state.read_bytes()[:-30])
             course.happened["cut state"] += 1
         if leg.before == "no state":
             course.happened["no state"] += 1
-            # only it knew what the experiments before have trained; one that had ended because of that stays ended
-            course.unspent |= bool(course.begun)
             state.unlink()
             for copy in Path("/tmp/ray").glob(f"session_*/artifacts/*/run/driver_artifacts/{state.name}"):
                 copy.unlink()

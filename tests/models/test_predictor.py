@@ -395,3 +395,23 @@ def test_a_run_out_of_range_is_predicted_even_when_only_the_level_head_has_weigh
     prediction = fitted.predict(F[:1], [far])
     assert np.isfinite(prediction.mean[0])
     assert np.isfinite(prediction.stddev[0])
+
+
+@pytest.mark.parametrize(("unit", "offset"), [(1e-10, 0.0), (1e12, 0.0), (1.0, 1e3), (1.0, -1e3)])
+def test_the_unit_of_a_metric_and_where_its_zero_lies_change_no_prediction(unit: float, offset: float) -> None:
+    F, curves = runs(12, 0, "accuracy")
+    plain = ScalingLawPredictor().fit(F[:8], curves[:8], MAX_T).predict(F[8:], cut(curves[8:], 4.0))
+    moved = [LearningCurve(c.t, tuple(offset + unit * value for value in c.value)) for c in curves]
+    found = ScalingLawPredictor("raw").fit(F[:8], moved[:8], MAX_T).predict(F[8:], cut(moved[8:], 4.0))
+    np.testing.assert_allclose((found.mean - offset) / unit, plain.mean, rtol=1e-3)
+    np.testing.assert_allclose(found.stddev / unit, plain.stddev, rtol=1e-2)
+
+
+def test_values_of_wildly_different_size_are_predicted() -> None:
+    F, curves = runs(8, 0, "accuracy")
+    tiny = [LearningCurve(c.t, tuple(1e-90 * value for value in c.value)) for c in curves]
+    vast = LearningCurve((1.0, 4.0), (1e90, -1e90))
+    for full in (tiny, [*tiny[1:], LearningCurve(curves[0].t, tuple(1e90 * value for value in curves[0].value))]):
+        prediction = ScalingLawPredictor("raw").fit(F, full, MAX_T).predict(F[:2], [vast, tiny[0].up_to(4.0)])
+        assert np.isfinite(prediction.mean).all()
+        assert np.isfinite(prediction.stddev).all()

@@ -1141,6 +1141,24 @@ def test_a_trial_that_wastes_a_whole_run_on_restarts_is_stopped() -> None:
     assert optimizer.trials["a"].wasted == MAX_T
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_a_run_stopped_for_its_restarts_is_no_full_run(full: bool) -> None:
+    """Its checkpoint is from the second half of it, from where on what ends by itself is taken for complete."""
+    optimizer, t = make(), 8.0
+    optimizer.accept("a", Suggestion(GOOD, Phase.LEARN, None if full else MAX_T))
+    for step in range(1, 12):
+        optimizer.report("a", float(step), 1.0)
+    while optimizer.report("a", t, 1.0) is Decision.CONTINUE:
+        t = t + 1.0 if t < 11.0 else 8.0
+    optimizer.tell("a")
+    assert optimizer.trials["a"].wasted == MAX_T
+    assert optimizer.trials["a"].curve.last_t < MAX_T
+    assert optimizer.trials["a"].status is TrialStatus.STOPPED
+    found = optimizer.recommendation()
+    assert found is not None
+    assert not found.confirmed
+
+
 def ended_at(optimizer: JoBSOptimizer, name: str, t: float, value: float, **how: Any) -> None:
     """A trial that nobody of ours stops: reports at 1, 2, ... t, the last one `value`, and has ended."""
     assert isinstance(optimizer.ask(name, full=True), Suggestion)

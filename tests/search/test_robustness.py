@@ -222,3 +222,28 @@ def test_costs_are_seldom_fitted_anew(monkeypatch: pytest.MonkeyPatch) -> None:
             optimizer.tell(name)
     assert asked > 50
     assert 1 <= len(fits) <= 24
+
+
+class Tensor:
+    """As torch's of several elements."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("a Tensor with 2 elements cannot be converted to Scalar")
+
+
+def test_a_value_that_is_no_number_is_a_failed_observation_and_one_too_small_to_square_is_zero() -> None:
+    optimizer = JoBSOptimizer(SQUARE, mode="max", max_t=RUN, budget=4, seed=0)
+    optimizer.ask("a")
+    for t, value in enumerate([1e-165, -1e-200, 1e-99, Tensor(), math.nan, 1e100], start=1):
+        optimizer.report("a", t, value)  # type: ignore[arg-type]
+    curve = optimizer.trials["a"].curve
+    assert curve.value == (0.0, 0.0, 1e-99)
+    assert curve.failed_at[0] == 4.0
+
+
+def test_a_search_in_a_tiny_unit_is_the_same_search() -> None:
+    def asked(unit: float) -> list[Any]:
+        optimizer = JoBSOptimizer(SQUARE, mode="max", max_t=RUN, budget=4, seed=0)
+        return search(optimizer, curve=lambda config, t: unit * (config["x"] - config["y"]) * (1 - t**-0.7), end=RUN)
+
+    assert asked(2.0**-300) == asked(1.0)

@@ -338,3 +338,32 @@ def test_what_a_lost_promotion_resumed_is_not_charged_again() -> None:
     assert (short["status"], full["status"]) == ("stopped", "completed")
     assert full["resumed_from"] == full["promotes"] == short["trial_id"]
     assert searcher.report()["budget"]["spent"] == pytest.approx(1.0)
+
+
+def test_a_lost_promotion_that_began_anew_is_charged_from_its_start() -> None:
+    """Without any state of the search. Its short run's checkpoint was gone, but what would be asked for now resumes."""
+
+    def search() -> JoBSSearcher:
+        return JoBSSearcher(
+            SPACE, metric="loss", mode="min", max_t=8, short_t=3, budget=9, time_attr="step", steps_key="steps",
+            resume_key="resume_from", seed=1,
+        )  # fmt: skip
+
+    unbroken, after, trials = search(), search(), []
+    while not trials or unbroken.report()["trials"][-1]["promotes"] is None:
+        trial = Trial("Class", stub=True)
+        trial.config = unbroken.suggest(trial.trial_id)
+        trial.experiment_tag = f"{len(trials) + 1}_"
+        steps = trial.config["steps"]
+        trial.update_last_result({"training_iteration": steps, "step": steps, "loss": trial.config["x"]})
+        trial.set_status(Trial.TERMINATED)
+        unbroken.record(trial.trial_id, trial.last_result)
+        unbroken.on_trial_complete(trial.trial_id, trial.last_result)
+        trials.append(trial)
+    assert trials[-1].config["resume_from"] is None
+    after.see(trials)
+    promotion = after.report()["trials"][-1]
+    assert promotion["promotes"] is not None
+    assert promotion["resumed_from"] is None
+    assert promotion["charged"] == 1.0
+    assert after.report()["budget"]["spent"] == pytest.approx(unbroken.report()["budget"]["spent"])
