@@ -1,7 +1,8 @@
 """Denoised learning curves: a trailing exponential average whose weight follows from the noise in the curves.
 
     notation   meaning                                                                          shape
-    Y          curves as matrix, one row a run, NaN where it has not reported                   n x m
+    Y          curves as matrix, one row a run, NaN beyond its last report                      n x m
+    T          the times of those reports                                                       n x m
     sigma      sd of the noise of a report                                                      -
     s          rms of what a run moves from report to report beyond what all runs do            -
     a          weight of the newest report in the average, 1: the report alone                  -
@@ -17,6 +18,7 @@ Tried: to choose `a` by the error of the next report. With the five full runs of
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_
@@ -32,17 +34,19 @@ _LEAST_CURVES = 3
 _LEAST_WEIGHT = 0.15  # an average of about twelve reports: nothing says that a run stands still for longer
 _NEGLIGIBLE = 0.02  # noise of a smaller share of the variance between runs is left alone: a value is what was reported
 _CLIP = 9.0
+_SAME_TIME = 0.05
 _MEDIAN_OF_CHI2 = 0.455  # of one degree of freedom: the median square of a normal variable over its mean one
 
 
 @dataclass(frozen=True)
 class Smoothing:
-    """What is done to the i-th report of every curve. Empty: nothing.
+    """What is done to every curve. Empty: nothing.
 
-    weights: a; variances: of the noise that is left, in squared units of the values; drift: what all runs have in
-    common, which is not averaged. Longer curves than any known keep their further reports.
+    times: when the i-th report usually comes; weights: a there; variances: of the noise that is left, in squared units
+    of the values; drift: what all runs have in common, which is not averaged. Reports later than any known are kept.
     """
 
+    times: tuple[float, ...] = ()
     weights: tuple[float, ...] = ()
     variances: tuple[float, ...] = ()
     drift: tuple[float, ...] = ()
@@ -56,10 +60,13 @@ class Smoothing:
 
     def apply(self, curve: LearningCurve) -> LearningCurve:
         """The curve of averages; the curve itself where nothing is averaged."""
-        n = min(len(curve.value), len(self.weights))
-        if not self or n == 0:
+        n = bisect_right(curve.t, self.times[-1] * (1.0 + _SAME_TIME)) if self else 0
+        if n == 0:
             return curve
-        weights, drift = np.array(self.weights[:n]), np.array(self.drift[:n])
+        times, t = np.array(self.times), np.array(curve.t[:n])
+        # by time: some may have lost a report, or report at other intervals than most
+        weights = np.array(self.weights)[np.searchsorted((times[1:] + times[:-1]) / 2.0, t)]
+        drift = np.interp(t, times, self.drift)
         level = np.array(curve.value[:n]) - drift
         averages = level.copy()
         for weight in set(weights.tolist()) - {1.0}:
@@ -69,10 +76,14 @@ class Smoothing:
 
 def fit_smoothing(curves: Sequence[LearningCurve]) -> Smoothing:
     """From all curves together, for each length from the second half of it: an accuracy that rises from one plateau to
-    another wants long averages at both ends and short ones between. None with fewer than 3 curves of three reports."""
+    another wants long averages at both ends and short ones between. None with fewer than 3 curves of three reports, or
+    where most report at times of their own: what their i-th reports have in common is nothing."""
     curves = [curve for curve in curves if len(curve.value) >= 3]
     if len(curves) < _LEAST_CURVES or any(c.thinned or len(c.value) > MAX_REPORTS // 2 for c in curves):
         return Smoothing()  # a curve that was thinned has no i-th report, and others of such runs will be
+    curves, times = _of_most(curves)
+    if len(curves) < _LEAST_CURVES:
+        return Smoothing()
     Y, drift = _without_drift(curves)
     m = Y.shape[1]
     if m < 3:
@@ -86,7 +97,23 @@ def fit_smoothing(curves: Sequence[LearningCurve]) -> Smoothing:
     weights = np.maximum(np.round((np.sqrt(q**2 + 4.0 * q) - q) / 2.0, 2), _LEAST_WEIGHT)
     variances = noise * weights / (2.0 - weights)
     weights, variances = (np.concatenate([np.repeat(values[:1], 2), values]) for values in (weights, variances))
-    return Smoothing(tuple(weights.tolist()), tuple(variances.tolist()), tuple(drift.tolist()))
+    return Smoothing(*map(tuple, (times[:m].tolist(), weights.tolist(), variances.tolist(), drift[:m].tolist())))
+
+
+def _of_most(curves: Sequence[LearningCurve]) -> tuple[list[LearningCurve], Array]:
+    """The curves whose i-th reports come when most do, and those times `(m,)`; none where no more than half do."""
+    T = _table([curve.t for curve in curves])
+    times = np.sort(T, axis=0)[(np.isfinite(T).sum(axis=0) - 1) // 2, np.arange(T.shape[1])]  # the (lower) median
+    same = np.all(np.isnan(T) | (np.abs(T - times) <= _SAME_TIME * times), axis=1)
+    return [curve for curve, is_same in zip(curves, same, strict=True) if is_same and 2 * same.sum() > len(T)], times
+
+
+def _table(rows: Sequence[Sequence[float]]) -> Array:
+    """`n x m`, NaN beyond the end of a row."""
+    table = np.full((len(rows), max(map(len, rows))), np.nan)
+    for whole, row in zip(table, rows, strict=True):
+        whole[: len(row)] = row
+    return table
 
 
 def _without_drift(curves: Sequence[LearningCurve]) -> tuple[Array, Array]:
@@ -94,9 +121,7 @@ def _without_drift(curves: Sequence[LearningCurve]) -> tuple[Array, Array]:
 
     Means within Tukey's fences: the sum of medians would wander off by the noise of each step.
     """
-    Y = np.full((len(curves), max(len(curve.value) for curve in curves)), np.nan)
-    for row, curve in zip(Y, curves, strict=True):
-        row[: len(curve.value)] = curve.value
+    Y = _table([curve.value for curve in curves])
     steps = np.diff(Y, axis=1)
     known = int((np.isfinite(steps).sum(axis=0) >= _LEAST_CURVES).sum())
     low, high = _quartiles(steps[:, :known])

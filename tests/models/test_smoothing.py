@@ -82,17 +82,49 @@ def test_one_irregular_run_is_no_noise_of_the_others(irregular: int) -> None:
 
 def test_what_all_runs_have_in_common_is_not_averaged() -> None:
     """An average of a falling curve lags behind it; the drift is taken out first."""
-    smoothing = Smoothing((0.2,) * 5, (0.1,) * 5, (0.0, 1.0, 3.0, 4.0, 4.5))
+    smoothing = Smoothing(tuple(TIMES[:5].tolist()), (0.2,) * 5, (0.1,) * 5, (0.0, 1.0, 3.0, 4.0, 4.5))
     moved = curve(np.array(smoothing.drift) + 7.0)
     np.testing.assert_allclose(smoothing.apply(moved).value, moved.value)
+    seldom = LearningCurve(moved.t[1::2], moved.value[1::2])  # nor of a run that reports at other times
+    np.testing.assert_allclose(smoothing.apply(seldom).value, seldom.value)
 
 
 def test_an_average_is_the_exponential_one() -> None:
-    smoothing = Smoothing((1.0, 0.5, 0.25), (0.0,) * 3, (0.0,) * 3)
+    smoothing = Smoothing((1.0, 2.0, 3.0), (1.0, 0.5, 0.25), (0.0,) * 3, (0.0,) * 3)
     averaged = smoothing.apply(curve([1.0, 2.0, 4.0, 9.0]))
     expected = (1.0, (0.5 * 1 + 2) / 1.5, (0.5625 * 1 + 0.75 * 2 + 4) / 2.3125, 9.0)  # nothing is known of the fourth
     np.testing.assert_allclose(averaged.value, expected)
     assert averaged.t == (1.0, 2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_runs_that_report_at_other_times_are_not_averaged_report_by_report(every: int) -> None:
+    """Half of them: of every run the last value stays. A few of many: they get no worse and no better than they are."""
+    rng = np.random.default_rng(0)
+    finals = 0.6 + 0.02 * rng.random(40)
+    Y = finals[:, None] - 0.3 * (1.0 - TIMES / 25.0) + 0.02 * rng.standard_normal((40, 25))
+
+    def thinned(which: Any) -> list[LearningCurve]:
+        whole = [curve(row) for row in Y]
+        at = slice(every - 1, None, every)
+        return [LearningCurve(c.t[at], c.value[at]) if which(i) else c for i, c in enumerate(whole)]
+
+    assert not fit_smoothing(thinned(lambda i: i % 2))
+    curves = thinned(lambda i: i % 4 == 3)
+    smoothing = fit_smoothing(curves)
+    assert smoothing
+    finals += 0.3 * (np.array([c.t[-1] for c in curves]) / 25.0 - 1.0)
+    bias = np.array([smoothing.apply(c).value[-1] for c in curves]) - finals
+    assert abs(bias[3::4].mean()) < 0.01
+    assert np.abs(bias).mean() < 0.01
+
+
+def test_a_report_that_was_lost_moves_nothing() -> None:
+    """What the run has in common with all others is taken out at the times of its reports, not at their numbers."""
+    smoothing = Smoothing(tuple(TIMES.tolist()), (0.2,) * 25, (0.1,) * 25, tuple((0.3 * TIMES / 25.0).tolist()))
+    whole = curve(0.3 + 0.3 * TIMES / 25.0)
+    lost = LearningCurve(whole.t[:2] + whole.t[5:], whole.value[:2] + whole.value[5:])
+    np.testing.assert_allclose(smoothing.apply(lost).value, lost.value)
 
 
 @examples(30)
