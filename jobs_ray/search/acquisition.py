@@ -156,7 +156,7 @@ def _moves(space: SearchSpace, X: Array, rng: np.random.Generator, step: float) 
         else:
             jump = step * rng.standard_normal(x.shape)
             if isinstance(block.parameter, Integer):  # at least to the neighbour
-                bins = 1.0 / (block.parameter.upper - block.parameter.lower + 1)
+                bins = block.parameter.bins(x)
                 jump = np.where(np.abs(jump) < bins, np.copysign(bins, jump), jump)
             reflected = np.abs(x + jump)
             result[rows, columns] = np.clip(np.where(reflected > 1.0, 2.0 - reflected, reflected), 0.0, 1.0)

@@ -58,7 +58,21 @@ def ledger(trials: TrialTable, total: float | None, costs: Costs | None) -> Budg
         spent = trials.spent(None)
         return Budget(total, spent, spent + sum(t.charged and not t.curve.last_t for t in trials.running()))
     spent = costs.spent(trials)
-    return Budget(total, spent, spent + costs.outstanding(trials))
+    return Budget(total, spent, spent + costs.outstanding(trials) + _late(trials, costs))
+
+
+def first_report(trials: TrialTable) -> float:
+    """When trials report first; 0 while none has."""
+    return next((trial.curve.t[0] for trial in trials.values() if trial.charged and trial.curve.t), 0.0)
+
+
+def _late(trials: TrialTable, costs: Costs) -> float:
+    """What running trials cost beyond their grants that were asked for before it was known how late trials report."""
+    first = first_report(trials)
+    if not any(kind.running and kind.charged and (kind.grant or first) < first for kind in trials.kinds()):
+        return 0.0
+    early = (t for t in trials.running() if t.charged and not t.steps and (t.grant or first) < first)
+    return sum(costs.of(trial, first - (trial.grant or first)) for trial in early)
 
 
 def promotion_cost(trial: Trial, resume: bool, costs: Costs) -> float:

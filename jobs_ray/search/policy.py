@@ -15,7 +15,7 @@ from jobs_ray.search.budget import Budget, ledger
 from jobs_ray.search.divergence import diverges
 from jobs_ray.search.generator import Action, CandidateGenerator
 from jobs_ray.search.lookahead import Lookahead
-from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left
+from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left, unheard
 from jobs_ray.search.promotion import promotable, safest
 from jobs_ray.search.settings import FINISHED, Settings, _Finished
 from jobs_ray.space import Array, SearchSpace
@@ -82,6 +82,8 @@ class Policy:
             phase = Phase.LEARN if learning else Phase.SEARCH
             allowed = money.affords(costs.full if costs else 1.0)
             return (generator.new(phase, settings.max_t, money.left) if allowed else None) or wait
+        if settings.budget is not None and unheard(trials) >= settings.budget:
+            return wait  # perhaps none can be stopped before its end
         now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
         return self._learn(now, generator, settings) or self._search(now, generator, settings) or wait
 

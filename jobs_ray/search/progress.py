@@ -11,7 +11,16 @@ import numpy as np
 from jobs_ray.models.cost import Costs
 from jobs_ray.models.fitting import ModelCache, fit_predictor
 from jobs_ray.models.prediction import CrossValidation, FittedPredictor, Predictor
-from jobs_ray.search.budget import TOLERANCE, Allocation, Budget, allocate, first_short_t, ledger, promotion_cost
+from jobs_ray.search.budget import (
+    TOLERANCE,
+    Allocation,
+    Budget,
+    allocate,
+    first_report,
+    first_short_t,
+    ledger,
+    promotion_cost,
+)
 from jobs_ray.search.settings import Settings
 from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import Phase, Trial, TrialTable
@@ -91,11 +100,13 @@ def short_length(settings: Settings, trials: TrialTable, max_t: float, costs: Co
 
     An automatic one ends where trials report, once one has: between two reports nothing is learned for the money.
     """
+    if settings.num_trials == 1:
+        return max_t
     if settings.short_t != "auto":
         return min(settings.short_t, max_t)
     budget = None if settings.budget is None else settings.budget / costs.full if costs else 0.0
     short_t = first_short_t(max_t, budget)
-    first = next((trial.curve.t[0] for trial in trials.values() if trial.charged and trial.curve.t), 0.0)
+    first = first_report(trials)
     if first >= max_t:  # nothing can be stopped before its end
         return max_t
     if first > 0.0:
@@ -172,6 +183,11 @@ def trials_left(settings: Settings, trials: TrialTable) -> float:
     return settings.num_trials - trials.asked
 
 
+def unheard(trials: TrialTable) -> int:
+    """How many trials run while none has ever reported: 0 as soon as one has, and it is known when trials report."""
+    return len(trials.running()) if first_report(trials) == 0.0 else 0
+
+
 def search_progress(
     space: SearchSpace,
     predictor: Predictor,
@@ -205,7 +221,7 @@ def search_progress(
         if kind.phase is Phase.LEARN and full and kind.charged:
             learn_full += number * (kind.running or kind.completed)
         elif not kind.charged:
-            learn_short += number
+            learn_short += number * (not kind.failed)
             learn_full += number * kind.completed
         elif kind.phase is Phase.LEARN:
             learn_short += number

@@ -105,7 +105,7 @@ class Settings:
             _require(self.short_t <= self.max_t, "short_t", f"at most max_t = {self.max_t}", self.short_t)
         _require(_whole(self.num_full, 1, "auto"), "num_full", "'auto' or a whole number >= 1", self.num_full)
         _require(_whole(self.num_confirm, 0, "auto"), "num_confirm", "'auto' or a whole number >= 0", self.num_confirm)
-        _require(_whole(self.seed, 0, "-"), "seed", "a whole number >= 0", self.seed)
+        _require(_whole(self.seed, 0), "seed", "a whole number >= 0", self.seed)
 
     @property
     def sign(self) -> float:
@@ -135,8 +135,8 @@ def _positive(value: Any, none: bool = False) -> bool:
     return is_number(value) and value > 0
 
 
-def _whole(value: Any, least: int, other: Any) -> bool:
-    return value == other or (isinstance(value, int) and not isinstance(value, bool) and value >= least)
+def _whole(value: Any, least: int, *others: Any) -> bool:
+    return value in others or (isinstance(value, int) and not isinstance(value, bool) and value >= least)
 
 
 def _require(condition: bool, name: str, expected: str, got: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from jobs_ray.models.prediction import Prediction
 from jobs_ray.search.budget import Budget
 from jobs_ray.search.settings import Recommendation, Settings
+from jobs_ray.space.template import copied
 from jobs_ray.trials import Phase, Trial
 
 
@@ -46,7 +47,7 @@ def _trial(trial: Trial, settings: Settings, max_t: float | None, predicted: Pre
     sign = settings.sign
     return {
         "trial_id": trial.trial_id,
-        "config": dict(trial.config),
+        "config": copied(trial.config),
         "phase": trial.phase.value,
         "status": trial.status.value,
         "steps": trial.grant,

@@ -44,6 +44,6 @@ def number(value: Any, lower: float, upper: float) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise SpaceError(f"is {value!r}; expected a number in [{lower}, {upper}]") from None
-    if not lower <= number <= upper:
+    if not float(lower) <= number <= float(upper):  # a whole number of 2^53 and more may round up
         raise SpaceError(f"is {value!r}; expected a number in [{lower}, {upper}]")
     return number

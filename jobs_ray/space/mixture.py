@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs_ray.space.base import Array, SpaceError, number
+from jobs_ray.space.base import Array, SpaceError, is_number, number
 
 _SUM_TOLERANCE = 1e-9
 _TRACE = 1e-3  # below this a suggested weight is 0
@@ -30,6 +30,9 @@ class Mixture:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
+        for name in ("min", "max"):  # the caller's may change
+            if isinstance(bounds := getattr(self, name), Mapping):
+                object.__setattr__(self, name, dict(bounds))
 
     @property
     def width(self) -> int:
@@ -45,12 +48,19 @@ class Mixture:
         """`(width,)` largest weights."""
         return self._bounds(self.max, 1.0)
 
+    @property
+    def fixed(self) -> Array | None:
+        """`(width,)` the only weights there are, where the bounds leave no choice."""
+        return _only(self.lower, self.upper)
+
     def check(self) -> None:
         if not self.names:
             raise SpaceError("is a mixture of no domains; name at least one")
         if not all(isinstance(name, str) for name in self.names) or len(set(self.names)) < len(self.names):
             raise SpaceError(f"needs distinct strings as domain names, not {list(self.names)!r}")
         for bounds in (self.min, self.max):
+            if not (bounds is None or is_number(bounds) or isinstance(bounds, Mapping)):
+                raise SpaceError(f"has the bounds {bounds!r}; expected a number, or a mapping from domain to number")
             unknown = set(bounds) - set(self.names) if isinstance(bounds, Mapping) else set()
             if unknown:
                 raise SpaceError(f"bounds the unknown domains {sorted(unknown)!r} of {list(self.names)!r}")
@@ -82,6 +92,8 @@ class Mixture:
     def snap(self, x: Array) -> Array:
         """Euclidean projection on `{lower <= w <= upper, sum w = 1}`; points already there stay bit for bit."""
         lower, upper = self.lower, self.upper
+        if (only := _only(lower, upper)) is not None:  # to the last bit: else one configuration is many points
+            return np.repeat(only[None], len(x), axis=0)
         valid = np.all((x >= lower) & (x <= upper), axis=1) & (np.abs(x.sum(axis=1) - 1.0) <= 1e-12)
         result = x.copy()
         if not valid.all():  # a projection takes a millisecond, and most points of a search are there already
@@ -109,6 +121,13 @@ class Mixture:
         if isinstance(bounds, Mapping):
             return np.array([float(bounds.get(name, default)) for name in self.names])
         return np.full(len(self.names), default if bounds is None else float(bounds))
+
+
+def _only(lower: Array, upper: Array) -> Array | None:
+    if lower.sum() < 1.0 - _SUM_TOLERANCE and upper.sum() > 1.0 + _SUM_TOLERANCE:
+        return None
+    bound = lower if lower.sum() >= 1.0 - _SUM_TOLERANCE else upper
+    return bound if abs(bound.sum() - 1.0) <= 1e-12 else np.asarray(project_to_simplex(bound[None], lower, upper)[0])
 
 
 def project_to_simplex(x: Array, lower: Array, upper: Array) -> Array:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs_ray.space.base import Array, SpaceError, number
+from jobs_ray.space.base import Array, SpaceError, is_number, number
 from jobs_ray.space.mixture import Mixture
 
 __all__ = ["Array", "Categorical", "Integer", "Mixture", "Parameter", "Real", "Scalar", "SpaceError"]
@@ -96,7 +96,7 @@ class Integer:
         return [((math.log(value) if self.log else value) - low) / (high - low)]
 
     def decode(self, x: Array) -> int:
-        return int(self._values(x)[0])
+        return int(min(max(int(self._values(x)[0]), self.lower), self.upper))
 
     def snap(self, x: Array) -> Array:
         low, high = self._range()
@@ -105,6 +105,11 @@ class Integer:
 
     def features(self, x: Array) -> Array:
         return x
+
+    def bins(self, x: Array) -> Array:
+        """From each value to the next larger one; far enough the other way, too."""
+        low, high = self._range()
+        return (np.log1p(1.0 / self._values(x)) if self.log else np.ones_like(x)) / (high - low)
 
     def _range(self) -> tuple[float, float]:
         low, high = self.lower - 0.5, self.upper + 0.5
@@ -131,8 +136,8 @@ class Categorical:
         if not self.choices:
             raise SpaceError("has no choices; a Categorical needs at least one")
         for choice in self.choices:
-            if not isinstance(choice, str | int | float | bool | None):
-                raise SpaceError(f"has the choice {choice!r}; expected a string, number, bool or None")
+            if not isinstance(choice, str | bool | None) and not is_number(choice):
+                raise SpaceError(f"has the choice {choice!r}; expected a string, finite number, bool or None")
         if len({(type(c), c) for c in self.choices}) < len(self.choices):
             raise SpaceError(f"has duplicate choices {list(self.choices)!r}")
 
@@ -174,3 +179,5 @@ def _check_bounds(lower: float, upper: float, log: bool) -> None:
         raise SpaceError(f"has lower {lower!r} and upper {upper!r}; expected finite numbers, lower < upper")
     if log and lower <= 0:
         raise SpaceError(f"has lower {lower!r} on a log scale; expected a positive number")
+    if log and math.log(lower) == math.log(upper):
+        raise SpaceError(f"has lower {lower!r} and upper {upper!r}, whose logarithms are the same; leave out log=True")

@@ -86,8 +86,8 @@ class SearchSpace:
     def values(self, config: Mapping[str, Any], x: Sequence[float] | None = None) -> dict[str, Any]:
         """The active parameters of `config` as plain data, by path: what must be stored to rebuild it.
 
-        Mixtures come out summing to 1, numpy's scalars as Python's; everything else verbatim. `x`: `encode(config)`,
-        for who has it.
+        Mixtures come out summing to 1, numpy's scalars as Python's, numbers as numbers ("1e-4" is what YAML makes of
+        it); everything else verbatim. `x`: `encode(config)`, for who has it.
         """
         row = self.encode(config) if x is None else np.array(x)
         chosen = zip(self.blocks, self._paths, self.active(row[None])[0], strict=True)
@@ -177,7 +177,7 @@ class SearchSpace:
         levels = [found for block in self.blocks if (found := _levels(block.parameter)) is not None]
         if len(levels) < len(self.blocks) or math.prod(len(level) for level in levels) > _GRID:
             return None
-        X = self.snap(np.array(list(product(*levels))))
+        X = self.snap(np.array([np.concatenate(point) for point in product(*levels)]))
         return np.unique([self.encode(self.decode(x)) for x in X], axis=0)  # as trials have it, to the last bit
 
     def _values(self, x: Array) -> dict[str, Any]:
@@ -188,7 +188,12 @@ class SearchSpace:
 def _plain(parameter: Parameter, x: Array, value: Any) -> Any:
     if isinstance(parameter, Mixture):
         return parameter.decode(x)
-    return as_python(value)
+    value = as_python(value)
+    if isinstance(parameter, Integer) and type(value) is not int:  # 8.0, or "8" of a configuration file
+        return int(float(value))
+    if isinstance(parameter, Real) and type(value) not in (int, float):
+        return float(value)
+    return value
 
 
 def _parents_first(blocks: tuple[Block, ...]) -> list[int]:
@@ -202,13 +207,14 @@ def _parents_first(blocks: tuple[Block, ...]) -> list[int]:
     return order
 
 
-def _levels(parameter: Parameter) -> list[float] | None:
-    """The column of each of its values; None: they are too many."""
+def _levels(parameter: Parameter) -> list[list[float]] | None:
+    """The columns of each of its values; None: they are too many."""
     if isinstance(parameter, Categorical):
-        return [parameter.encode(choice)[0] for choice in parameter.choices]
+        return [parameter.encode(choice) for choice in parameter.choices]
     if isinstance(parameter, Integer) and parameter.upper - parameter.lower < _GRID:
-        return [parameter.encode(value)[0] for value in range(int(parameter.lower), int(parameter.upper) + 1)]
-    return [1.0] if isinstance(parameter, Mixture) and parameter.width == 1 else None
+        return [parameter.encode(value) for value in range(int(parameter.lower), int(parameter.upper) + 1)]
+    fixed = parameter.fixed if isinstance(parameter, Mixture) else None
+    return None if fixed is None else [fixed.tolist()]
 
 
 def _neutral(parameter: Parameter) -> Array:

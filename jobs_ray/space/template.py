@@ -14,8 +14,10 @@ def is_parameter(leaf: Any) -> bool:
 
 
 def copied(node: Any) -> Any:
-    """The dicts of a space anew; what they hold is the same."""
-    return {key: copied(child) for key, child in node.items()} if isinstance(node, Mapping) else node
+    """The dicts and lists of a space, or of a configuration, anew; what they hold is the same."""
+    if isinstance(node, Mapping):
+        return {key: copied(child) for key, child in node.items()}
+    return [copied(item) for item in node] if isinstance(node, list) else node
 
 
 def leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -30,7 +32,7 @@ def leaves(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], 
                 continue
             yield from leaves(child, (*path, key))
         return
-    if isinstance(node, list | tuple) and any(is_parameter(item) for item in node):
+    if isinstance(node, list | tuple) and any(True for _ in _parameters_in(node)):
         raise SpaceError(f"parameter {'/'.join(path)!r} is inside a list; give it a name in a dict")
     yield path, node
 
@@ -41,6 +43,9 @@ def _parameters_in(node: Any) -> Iterator[Parameter]:
     elif isinstance(node, Mapping):
         for child in node.values():
             yield from _parameters_in(child)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _parameters_in(item)
 
 
 def parents(

@@ -65,6 +65,8 @@ class Trial:
     final: float | None = field(init=False, repr=False, compare=False)  # the last value of a completed trial
 
     def __post_init__(self) -> None:
+        if not isinstance(self.trial_id, str):
+            raise ValueError(f"a trial has the id {self.trial_id!r}; expected a string, {str(self.trial_id)!r}")
         if self.grant is not None and not self.grant > 0:
             raise ValueError(f"trial {self.trial_id!r} is granted {self.grant!r} steps; expected a positive number")
         if self.start < 0 or self.wasted < 0 or (self.checkpoint_t or 0.0) < 0:
@@ -86,7 +88,8 @@ class Trial:
 
     @property
     def kind(self) -> Kind:
-        return Kind(self.phase, self.grant, self.charged, self.running, self.completed, self.silent)
+        failed = self.status is TrialStatus.FAILED
+        return Kind(self.phase, self.grant, self.charged, self.running, self.completed, failed, self.silent)
 
     @property
     def resume_t(self) -> float:
@@ -165,4 +168,5 @@ class Kind(NamedTuple):
     charged: bool
     running: bool
     completed: bool
+    failed: bool
     silent: bool

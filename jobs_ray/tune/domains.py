@@ -26,6 +26,7 @@ import numpy as np
 from ray.tune.search import sample as ray_sample
 
 from jobs_ray.space import Categorical, Integer, Mixture, Parameter, Real, SearchSpace, SpaceError
+from jobs_ray.space.base import is_number
 from jobs_ray.tune import placeholders
 from jobs_ray.tune.mixtures import MixtureDomain, mixture
 from jobs_ray.tune.nodes import Choice, Constant, Leaf, Node, Tree, join
@@ -134,7 +135,8 @@ def _choice(categories: list[Any], path: str) -> Node:
     options = [option.item() if isinstance(option, np.generic) else option for option in categories]
     if not options:
         raise SpaceError(f"parameter {path!r} is a choice of nothing; give it at least one option")
-    scalars = all(option is None or isinstance(option, str | bool | int | float) for option in options)
+    # the others, infinity among them, which no state could hold, by their number
+    scalars = all(option is None or isinstance(option, str | bool) or is_number(option) for option in options)
     if scalars and len({(type(option), option) for option in options}) == len(options):
         return Leaf(path, Categorical(options))
     return Choice(path, tuple(_translate(option, f"{path}[{i}]") for i, option in enumerate(options)))

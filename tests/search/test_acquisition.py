@@ -23,7 +23,7 @@ from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.regression import Regression
 from jobs_ray.models.scale import Scale
 from jobs_ray.models.surrogate import Surrogate, fit_surrogate
-from jobs_ray.search.acquisition import Score, acquisition, maximise
+from jobs_ray.search.acquisition import Score, _moves, acquisition, maximise
 from jobs_ray.space import Categorical, Integer, Mixture, Real, SearchSpace
 
 
@@ -258,3 +258,14 @@ def test_a_small_space_is_used_up_before_anything_is_repeated() -> None:
         assert tuple(x) not in before
         asked = np.vstack([asked, x])
     assert_valid(space, maximise(space, log_ei_of(space, surrogate, z.max()), X[:2], asked, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("value", [1, 2, 5, 100, 127])
+def test_a_move_of_a_whole_number_is_mostly_one(log: bool, value: int) -> None:
+    """The smallest step is to the neighbour; at the ends half of them are turned back."""
+    space = SearchSpace({"r": Integer(1, 128, log=log)})
+    x = space.encode({"r": value})
+    moved = _moves(space, np.repeat(x[None], 400, axis=0), np.random.default_rng(0), 1e-4)
+    assert np.mean(moved[:, 0] != x[0]) > (0.4 if value == 1 else 0.95)
+    assert {abs(space.decode(row)["r"] - value) for row in moved} <= {0, 1}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from core_runs import loss, make, train
+from core_runs import MAX_T, SPACE, loss, make, search, train
 
 from jobs_ray import Suggestion
+from jobs_ray.space import SearchSpace
 
 
 @pytest.mark.parametrize(
@@ -66,3 +68,33 @@ def test_short_runs_are_doubled_while_the_better_half_change_ranks(
 
 def test_a_few_runs_say_nothing_of_ranks() -> None:
     assert after_short_runs(True, runs=6) == 3.0
+
+
+def test_the_only_trial_is_a_full_run() -> None:
+    optimizer = make(budget=None, num_trials=1)
+    assert [s.steps for s in search(optimizer)] == [MAX_T]
+    found = optimizer.recommendation()
+    assert found is not None
+    assert found.confirmed
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_an_observation_that_failed_is_no_short_run_of_learn(failed: bool) -> None:
+    optimizer = make(budget=10.0)
+    plan = optimizer.plan()
+    assert plan is not None
+    for _ in range(plan["learn_short"]):
+        config = SearchSpace(SPACE).decode(SearchSpace(SPACE).sample(1, np.random.default_rng(0))[0])
+        optimizer.add_observation(config, [] if failed else [(1.0, 2.0)], complete=False)
+    first = optimizer.ask("a")
+    assert isinstance(first, Suggestion)
+    assert first.steps == (2.0 if failed else MAX_T)
+
+
+@pytest.mark.parametrize("max_t", [1.0, 12.0])
+@pytest.mark.parametrize("workers", [1, 4, 16])
+def test_trials_that_report_at_their_end_only_do_not_overspend(max_t: float, workers: int) -> None:
+    """Until one has reported, a short run may well cost as much as a full one."""
+    optimizer = make(max_t=max_t, budget=3.0)
+    search(optimizer, workers=workers, every=max_t, end=max_t)
+    assert optimizer.budget_spent == 3.0

@@ -37,9 +37,10 @@ def test_running_short_runs_are_lengthened_only_by_what_the_budget_has() -> None
     TellsNothing.bad = False
     optimizer = make(budget=3.5, num_confirm=0, predictor=TellsNothing())
     observe(optimizer)
-    names = []
-    while isinstance(optimizer.ask(f"t{len(names)}"), Suggestion):  # all that the budget pays for, at once
+    names: list[str] = []
+    while isinstance(asked := optimizer.ask(f"t{len(names)}"), Suggestion):  # all that the budget pays for, at once
         names.append(f"t{len(names)}")
+        optimizer.report(names[-1], 1.0, loss(asked.config, 1.0))
     granted = [optimizer.trials[name].grant for name in names]
     assert optimizer.budget.left < 2.0 / MAX_T
     TellsNothing.bad = True

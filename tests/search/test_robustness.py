@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from core_runs import as_json, search
 
-from jobs_ray import FINISHED, Decision, Integer, JoBSOptimizer, Mixture, Phase, Real, Suggestion
+from jobs_ray import FINISHED, Categorical, Decision, Integer, JoBSOptimizer, Mixture, Phase, Real, Suggestion
 from jobs_ray.models import cost as cost_model
 from jobs_ray.models.scale import choose_scale
 from jobs_ray.trials import TrialStatus
@@ -247,3 +247,30 @@ def test_a_search_in_a_tiny_unit_is_the_same_search() -> None:
         return search(optimizer, curve=lambda config, t: unit * (config["x"] - config["y"]) * (1 - t**-0.7), end=RUN)
 
     assert asked(2.0**-300) == asked(1.0)
+
+
+def test_a_summary_may_be_changed() -> None:
+    space = {"lora": {"r": Integer(1, 64)}, "layers": [1, 2]}
+    optimizer = JoBSOptimizer(space, mode="min", max_t=RUN, budget=4, seed=0)
+    optimizer.ask("a")
+    before = as_json(optimizer.state_dict())
+    row = optimizer.summary()["trials"][0]["config"]
+    row["lora"]["r"] = "changed"
+    row["layers"].append(3)
+    assert optimizer.state_dict() == before
+    assert optimizer.summary()["trials"][0]["config"] == optimizer.trials["a"].config
+
+
+def test_an_id_that_would_come_back_as_another_is_refused() -> None:
+    """JSON has strings for keys: a restored search would wait for ever for the trial 0."""
+    optimizer = JoBSOptimizer(SQUARE, mode="min", max_t=RUN, budget=4, seed=0)
+    with pytest.raises(ValueError, match="expected a string, '0'"):
+        optimizer.ask(0)  # type: ignore[arg-type]
+    assert not optimizer.trials
+
+
+def test_a_configuration_of_a_space_without_a_choice_is_promoted_once() -> None:
+    space = {"m": Mixture(["a", "b"], min={"a": 0.3, "b": 0.7}), "c": Categorical(list("abcd"))}
+    optimizer = JoBSOptimizer(space, mode="min", max_t=RUN, budget=5, seed=0)
+    asked = search(optimizer, curve=lambda config, t: 1.0 + "abcd".index(config["c"]) / t, end=RUN)
+    assert len({(s.config["c"], s.steps) for s in asked}) == len(asked)

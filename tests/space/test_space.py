@@ -342,6 +342,11 @@ BAD_SPACES: dict[str, dict[str, Any]] = {
     "concentration": {"bad": Mixture(["a", "b"], concentration=0.0)},
     "grid": {"bad": {"grid_search": [1, 2]}},
     "in a list": {"bad": [Real(0, 1)]},
+    "in a dict in a list": {"bad": [{"lr": Real(0, 1)}]},
+    "nan as a choice": {"bad": Categorical([math.nan])},
+    "infinity as a choice": {"bad": Categorical([1.0, math.inf])},
+    "one logarithm": {"bad": Real(1e10, 1e10 + 4e-6, log=True)},
+    "a list of bounds": {"bad": Mixture(["a", "b"], min=[0.1, 0.2])},  # type: ignore[arg-type]
     "condition on nothing": {"bad": Real(0, 1, when={"other": 1})},
     "condition on a number": {"x": Real(0, 1), "bad": Real(0, 1, when={"x": 1})},
     "condition on an unknown value": {"x": Categorical(["a"]), "bad": Real(0, 1, when={"x": "b"})},
@@ -421,6 +426,44 @@ def test_numpy_values_are_taken_and_python_ones_given_back() -> None:
     assert [type(v) for v in back.values()] == [int, float, int]
 
 
+def test_numbers_reach_the_trainable_as_numbers() -> None:
+    """As written in a YAML file, or as whole floats."""
+    space = SearchSpace({"lr": Real(1e-5, 1e-1, log=True), "n": Integer(0, 10), "m": Integer(0, 10)})
+    values = space.values({"lr": "1e-4", "n": 8.0, "m": "3"})
+    assert values == {"lr": 1e-4, "n": 8, "m": 3}
+    assert [type(v) for v in values.values()] == [float, int, int]
+
+
+def test_the_largest_integers_are_in_their_range() -> None:
+    space = SearchSpace({"seed": Integer(0, 2**63 - 1)})
+    for value in (0, 2**63 - 1):
+        assert space.decode(space.encode({"seed": value})) == {"seed": value}
+
+
+def test_what_the_caller_changes_afterwards_changes_no_space() -> None:
+    bounds, layers = {"a": 0.1}, [1, {"k": 2}]
+    space = SearchSpace({"m": Mixture(["a", "b"], min=bounds), "layers": layers})
+    before = space.decode(np.array([0.1, 0.9]))
+    bounds["a"] = 0.95
+    layers.append(3)
+    layers[1]["k"] = 4  # type: ignore[index]
+    assert space.decode(np.array([0.1, 0.9])) == before
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [Mixture(["a", "b"], min={"a": 0.3, "b": 0.7}), Mixture(["a", "b", "c"], max={"a": 0.2, "b": 0.7, "c": 0.1})],
+)
+def test_a_mixture_without_a_choice_is_one_point(parameter: Mixture) -> None:
+    space = SearchSpace({"m": parameter, "c": Categorical("ab")})
+    rows = {tuple(x) for x in space.sample(64, np.random.default_rng(0))[:, : parameter.width].tolist()}
+    assert len(rows) == 1
+    assert space.grid is not None
+    assert len(space.grid) == 2
+    weights = parameter.min or parameter.max
+    assert space.decode(space.grid[0])["m"] == weights
+
+
 # -- small finite spaces ----------------------------------------------------------------------------------------------
 
 
@@ -443,7 +486,7 @@ def test_the_grid_is_every_configuration_once(space: dict[str, Any]) -> None:
 def count(block: Any) -> float:
     parameter = block.parameter
     if isinstance(parameter, Real | Mixture):
-        return 1 if isinstance(parameter, Mixture) and parameter.width == 1 else math.inf
+        return 1 if isinstance(parameter, Mixture) and parameter.fixed is not None else math.inf
     return len(parameter.choices) if isinstance(parameter, Categorical) else parameter.upper - parameter.lower + 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 from typing import Any
@@ -17,7 +18,7 @@ from ray.tune.search.sample import Domain
 from ray.tune.search.variant_generator import generate_variants
 from tune_spaces import DOMAINS, nested_space
 
-from jobs_ray import mixture
+from jobs_ray import JoBSOptimizer, mixture
 from jobs_ray.space import SearchSpace, SpaceError
 from jobs_ray.tune.domains import TuneSpace
 
@@ -106,6 +107,17 @@ def test_nested_space_decodes_to_whole_configurations_and_back(seed: int) -> Non
     again = space.core_config(config)
     assert set(again) == set(values)
     assert np.allclose(core.encode(again), core.encode(values), atol=1e-9)
+
+
+def test_infinity_is_an_option_like_any_other() -> None:
+    """`max_grad_norm`, say. No state could hold it by value."""
+    space = TuneSpace({"norm": tune.choice([1.0, math.inf])})
+    assert {core_point(space, u)["norm"] for u in (0.2, 0.8)} == {1.0, math.inf}
+    assert space.ray_config(space.core_config({"norm": math.inf})) == {"norm": math.inf}
+    optimizer = JoBSOptimizer(space.core, mode="min", max_t=4, seed=0)
+    for trial_id in "abcd":
+        optimizer.ask(trial_id)
+    json.dumps(optimizer.state_dict(), allow_nan=False)
 
 
 def test_both_levels_of_nested_choices_are_reached() -> None:
