@@ -66,6 +66,11 @@ def first_report(trials: TrialTable) -> float:
     return next((trial.curve.t[0] for trial in trials.values() if trial.charged and trial.curve.t), 0.0)
 
 
+def unheard(trials: TrialTable) -> int:
+    """How many trials run while none has ever reported: 0 as soon as one has, and it is known when trials report."""
+    return len(trials.running()) if first_report(trials) == 0.0 else 0
+
+
 def _late(trials: TrialTable, costs: Costs) -> float:
     """What running trials cost beyond their grants that were asked for before it was known how late trials report."""
     first = first_report(trials)

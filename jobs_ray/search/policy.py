@@ -11,11 +11,11 @@ from jobs_ray.models.cost import Costs, known_costs
 from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Predictor
-from jobs_ray.search.budget import Budget, ledger
+from jobs_ray.search.budget import Budget, ledger, unheard
 from jobs_ray.search.divergence import diverges
 from jobs_ray.search.generator import Action, CandidateGenerator
 from jobs_ray.search.lookahead import Lookahead
-from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left, unheard
+from jobs_ray.search.progress import Progress, horizon, search_progress, short_length, trials_left
 from jobs_ray.search.promotion import promotable, safest
 from jobs_ray.search.settings import FINISHED, Settings, _Finished
 from jobs_ray.space import Array, SearchSpace

@@ -183,11 +183,6 @@ def trials_left(settings: Settings, trials: TrialTable) -> float:
     return settings.num_trials - trials.asked
 
 
-def unheard(trials: TrialTable) -> int:
-    """How many trials run while none has ever reported: 0 as soon as one has, and it is known when trials report."""
-    return len(trials.running()) if first_report(trials) == 0.0 else 0
-
-
 def search_progress(
     space: SearchSpace,
     predictor: Predictor,
