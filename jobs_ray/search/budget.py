@@ -61,19 +61,14 @@ def ledger(trials: TrialTable, total: float | None, costs: Costs | None) -> Budg
     return Budget(total, spent, spent + costs.outstanding(trials) + _late(trials, costs))
 
 
-def first_report(trials: TrialTable) -> float:
-    """When trials report first; 0 while none has."""
-    return next((trial.curve.t[0] for trial in trials.values() if trial.charged and trial.curve.t), 0.0)
-
-
 def unheard(trials: TrialTable) -> int:
     """How many trials run while none has ever reported: 0 as soon as one has, and it is known when trials report."""
-    return len(trials.running()) if first_report(trials) == 0.0 else 0
+    return len(trials.running()) if trials.first_report == 0.0 else 0
 
 
 def _late(trials: TrialTable, costs: Costs) -> float:
     """What running trials cost beyond their grants that were asked for before it was known how late trials report."""
-    first = first_report(trials)
+    first = trials.first_report
     if not any(kind.running and kind.charged and (kind.grant or first) < first for kind in trials.kinds()):
         return 0.0
     early = (t for t in trials.running() if t.charged and not t.steps and (t.grant or first) < first)

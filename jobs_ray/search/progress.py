@@ -11,16 +11,7 @@ import numpy as np
 from jobs_ray.models.cost import Costs
 from jobs_ray.models.fitting import ModelCache, fit_predictor
 from jobs_ray.models.prediction import CrossValidation, FittedPredictor, Predictor
-from jobs_ray.search.budget import (
-    TOLERANCE,
-    Allocation,
-    Budget,
-    allocate,
-    first_report,
-    first_short_t,
-    ledger,
-    promotion_cost,
-)
+from jobs_ray.search.budget import TOLERANCE, Allocation, Budget, allocate, first_short_t, ledger, promotion_cost
 from jobs_ray.search.settings import Settings
 from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import Phase, Trial, TrialTable
@@ -106,7 +97,7 @@ def short_length(settings: Settings, trials: TrialTable, max_t: float, costs: Co
         return min(settings.short_t, max_t)
     budget = None if settings.budget is None else settings.budget / costs.full if costs else 0.0
     short_t = first_short_t(max_t, budget)
-    first = first_report(trials)
+    first = trials.first_report
     if first >= max_t:  # nothing can be stopped before its end
         return max_t
     if first > 0.0:

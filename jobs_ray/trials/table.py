@@ -75,6 +75,11 @@ class TrialTable(Mapping[str, Trial]):
         """The largest `t` that a trial has reported a value at; None before the first one has ended in order."""
         return self.reached if self._any_ended else None
 
+    @property
+    def first_report(self) -> float:
+        """The `t` of the first value of the first trial that has one, observations aside; 0 while none has."""
+        return next((trial.curve.t[0] for trial in self._all.values() if trial.charged and trial.curve.t), 0.0)
+
     def demote(self, most: float | None = None) -> None:
         """Trials that others have outlasted, and that may have been cut short, are complete no longer, but stopped.
 
