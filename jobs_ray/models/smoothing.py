@@ -52,7 +52,7 @@ class Smoothing:
     drift: tuple[float, ...] = ()
 
     def __bool__(self) -> bool:
-        return any(weight < 1.0 for weight in self.weights)
+        return bool(self.times) and any(weight < 1.0 for weight in self.weights)  # one pickled before has no times
 
     def variance(self, reports: int) -> float:
         """Of the noise left in the last of so many reports; 0 where nothing is known of it."""

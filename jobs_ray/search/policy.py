@@ -82,7 +82,7 @@ class Policy:
             phase = Phase.LEARN if learning else Phase.SEARCH
             allowed = money.affords(costs.full if costs else 1.0)
             return (generator.new(phase, settings.max_t, money.left) if allowed else None) or wait
-        if settings.budget is not None and unheard(trials) >= settings.budget:
+        if settings.budget is not None and unheard(trials) * costs.full >= settings.budget:
             return wait  # perhaps none can be stopped before its end
         now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
         return self._learn(now, generator, settings) or self._search(now, generator, settings) or wait

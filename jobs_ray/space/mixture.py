@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs_ray.space.base import Array, SpaceError, is_number, number
+from jobs_ray.space.base import Array, SpaceError, as_python, is_number, number
 
 _SUM_TOLERANCE = 1e-9
 _TRACE = 1e-3  # below this a suggested weight is 0
@@ -59,7 +59,7 @@ class Mixture:
         if not all(isinstance(name, str) for name in self.names) or len(set(self.names)) < len(self.names):
             raise SpaceError(f"needs distinct strings as domain names, not {list(self.names)!r}")
         for bounds in (self.min, self.max):
-            if not (bounds is None or is_number(bounds) or isinstance(bounds, Mapping)):
+            if not (bounds is None or is_number(as_python(bounds)) or isinstance(bounds, Mapping)):
                 raise SpaceError(f"has the bounds {bounds!r}; expected a number, or a mapping from domain to number")
             unknown = set(bounds) - set(self.names) if isinstance(bounds, Mapping) else set()
             if unknown:

@@ -434,6 +434,13 @@ def test_numbers_reach_the_trainable_as_numbers() -> None:
     assert [type(v) for v in values.values()] == [float, int, int]
 
 
+def test_bounds_may_be_of_numpy() -> None:
+    space = SearchSpace({"m": Mixture(["a", "b"], min=np.float32(0.25), max={"a": np.float32(0.5)})})  # type: ignore[arg-type]
+    weights = space.sample(64, np.random.default_rng(0))
+    assert weights.min() >= 0.25
+    assert weights[:, 0].max() <= 0.5
+
+
 def test_the_largest_integers_are_in_their_range() -> None:
     space = SearchSpace({"seed": Integer(0, 2**63 - 1)})
     for value in (0, 2**63 - 1):
