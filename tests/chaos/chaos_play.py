@@ -22,6 +22,8 @@ from jobs_ray.tune import recovery, statefile
 from jobs_ray.tune.results import load_session
 
 SIGTERM_EXIT = int(signal.SIGTERM)  # Ray ends a driver by `sys.exit` with it
+# a process that has not ended 3 s after a SIGTERM, on a busy machine, is aborted by the handler that Ray installs
+_ENDS = {"kill driver": {-9}, "kill in save": {-9}, "SIGTERM": {SIGTERM_EXIT, -signal.SIGABRT}, "callback raises": {1}}
 LIMIT_S = 240.0
 """A leg that takes longer hangs: on a machine with ten times as many processes as cores they take 20 to 60 s."""
 
@@ -149,8 +151,7 @@ def _watch(driver: Any, schedule: Schedule, leg: Leg, course: Course, folder: Pa
     for name in ("raise", "kill in save", "unsaved", "saving"):
         (folder / name).unlink(missing_ok=True)
     # 0: it had ended before the interruption came (Tune ends in order at a SIGINT)
-    expected = {"kill driver": -9, "kill in save": -9, "SIGTERM": SIGTERM_EXIT, "callback raises": 1}
-    ends = {0} | ({expected[leg.interruption]} if interrupted and leg.interruption in expected else set())
+    ends = {0} | (_ENDS.get(leg.interruption or "", set()) if interrupted else set())
     if driver.exitcode not in ends:
         course.faults.append(f"the leg {leg} ended with {driver.exitcode}, expected {sorted(ends)}")
     if interrupted and leg.interruption is not None:
