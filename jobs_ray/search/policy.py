@@ -11,7 +11,7 @@ from jobs_ray.models.cost import Costs, known_costs
 from jobs_ray.models.fitting import ModelCache, fit_models, fit_predictor, predict
 from jobs_ray.models.hooks import Hooks
 from jobs_ray.models.prediction import Predictor
-from jobs_ray.search.budget import Budget, ledger, unheard
+from jobs_ray.search.budget import TOLERANCE, Budget, ledger, unheard
 from jobs_ray.search.divergence import diverges
 from jobs_ray.search.generator import Action, CandidateGenerator
 from jobs_ray.search.lookahead import Lookahead
@@ -82,7 +82,7 @@ class Policy:
             phase = Phase.LEARN if learning else Phase.SEARCH
             allowed = money.affords(costs.full if costs else 1.0)
             return (generator.new(phase, settings.max_t, money.left) if allowed else None) or wait
-        if settings.budget is not None and unheard(trials) * costs.full >= settings.budget:
+        if (unknown := unheard(trials)) and (unknown + 1) * costs.full > (settings.budget or math.inf) + TOLERANCE:
             return wait  # perhaps none can be stopped before its end
         now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
         return self._learn(now, generator, settings) or self._search(now, generator, settings) or wait

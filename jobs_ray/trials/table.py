@@ -15,6 +15,7 @@ from jobs_ray.trials.trials import Kind, Trial, TrialStatus
 
 RECALLED = 500
 """So many of the first and of the newest trials are looked at for a decision, besides full runs and promotions."""
+_FIRST = 8  # trials that tell when the others report first
 
 
 class TrialTable(Mapping[str, Trial]):
@@ -77,8 +78,10 @@ class TrialTable(Mapping[str, Trial]):
 
     @property
     def first_report(self) -> float:
-        """The `t` of the first value of the first trial that has one, observations aside; 0 while none has."""
-        return next((trial.curve.t[0] for trial in self._all.values() if trial.charged and trial.curve.t), 0.0)
+        """When trials report first, as the first few did, observations aside; 0 while none has. The least of them: one
+        may have lost its first reports."""
+        firsts = (trial.curve.t[0] for trial in self._all.values() if trial.charged and trial.curve.t)
+        return min(itertools.islice(firsts, _FIRST), default=0.0)
 
     def demote(self, most: float | None = None) -> None:
         """Trials that others have outlasted, and that may have been cut short, are complete no longer, but stopped.

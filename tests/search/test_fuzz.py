@@ -279,7 +279,11 @@ class Driver:
             return
         assert math.isclose(money.spent, sum(s.steps for s in self.shadows.values()) / max_t, abs_tol=1e-6)
         excess = sum(s.excess + self.overrun(name) for name, s in self.shadows.items()) / max_t
-        assert money.committed <= total + excess + 1e-6
+        costs = self.optimizer.costs
+        assert costs is not None
+        granted = money.spent + costs.outstanding(TrialTable(trials.values()))
+        assert granted <= total + excess + 1e-6
+        assert granted <= money.committed + TOLERANCE  # they may turn out to report later than that
 
     def overrun(self, name: str) -> float:
         grant = self.optimizer.trials[name].grant

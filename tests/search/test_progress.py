@@ -92,9 +92,20 @@ def test_an_observation_that_failed_is_no_short_run_of_learn(failed: bool) -> No
 
 
 @pytest.mark.parametrize("max_t", [1.0, 12.0])
+@pytest.mark.parametrize("budget", [3.0, 3.5])
 @pytest.mark.parametrize("workers", [1, 4, 16])
-def test_trials_that_report_at_their_end_only_do_not_overspend(max_t: float, workers: int) -> None:
+def test_trials_that_report_at_their_end_only_do_not_overspend(max_t: float, budget: float, workers: int) -> None:
     """Until one has reported, a short run may well cost as much as a full one."""
-    optimizer = make(max_t=max_t, budget=3.0)
+    optimizer = make(max_t=max_t, budget=budget)
     search(optimizer, workers=workers, every=max_t, end=max_t)
     assert optimizer.budget_spent == 3.0
+
+
+def test_one_trial_that_lost_its_first_reports_makes_no_others_longer() -> None:
+    optimizer = make()
+    for trial_id in ("a", "b"):
+        assert isinstance(optimizer.ask(trial_id), Suggestion)
+    optimizer.report("a", 9.0, 1.0)
+    assert optimizer.plan()["short_t"] == 9.0  # type: ignore[index]
+    optimizer.report("b", 1.0, 1.0)
+    assert optimizer.plan()["short_t"] == 2.0  # type: ignore[index]
