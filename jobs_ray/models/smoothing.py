@@ -34,7 +34,7 @@ _LEAST_CURVES = 3
 _LEAST_WEIGHT = 0.15  # an average of about twelve reports: nothing says that a run stands still for longer
 _NEGLIGIBLE = 0.02  # noise of a smaller share of the variance between runs is left alone: a value is what was reported
 _CLIP = 9.0
-_SAME_TIME = 0.05
+_SAME_TIME = 0.25  # seconds are of machines that differ; half as often is twice as late
 _MEDIAN_OF_CHI2 = 0.455  # of one degree of freedom: the median square of a normal variable over its mean one
 
 
@@ -60,7 +60,7 @@ class Smoothing:
 
     def apply(self, curve: LearningCurve) -> LearningCurve:
         """The curve of averages; the curve itself where nothing is averaged."""
-        n = bisect_right(curve.t, self.times[-1] * (1.0 + _SAME_TIME)) if self else 0
+        n = min(bisect_right(curve.t, self.times[-1] * (1.0 + _SAME_TIME)), len(self.times)) if self else 0
         if n == 0:
             return curve
         times, t = np.array(self.times), np.array(curve.t[:n])

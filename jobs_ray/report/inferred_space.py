@@ -69,7 +69,7 @@ def _parameter(values: Sequence[Any]) -> Real | Integer | Categorical | Mixture 
             return None
         kind = Integer if all(isinstance(value, int) for value in values) else Real
         return kind(low, high, log=low > 0 and high > _LOG * low)
-    if all(isinstance(value, str | bool | int | float) or value is None for value in values):
+    if all(isinstance(value, str | int) or value is None or is_number(value) for value in values):
         choices = list({(type(value), value): value for value in values}.values())
         return Categorical(choices) if 1 < len(choices) <= _CHOICES else None
     return None

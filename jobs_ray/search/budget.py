@@ -67,7 +67,7 @@ def unheard(trials: TrialTable) -> int:
 
 
 def _late(trials: TrialTable, costs: Costs) -> float:
-    """What running trials cost beyond their grants that were asked for before it was known how late trials report."""
+    """What running trials cost beyond their grants that end before trials report: they are stopped at a report."""
     first = trials.first_report
     if not any(kind.running and kind.charged and (kind.grant or first) < first for kind in trials.kinds()):
         return 0.0

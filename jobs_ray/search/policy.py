@@ -82,7 +82,8 @@ class Policy:
             phase = Phase.LEARN if learning else Phase.SEARCH
             allowed = money.affords(costs.full if costs else 1.0)
             return (generator.new(phase, settings.max_t, money.left) if allowed else None) or wait
-        if (unknown := unheard(trials)) and (unknown + 1) * costs.full > (settings.budget or math.inf) + TOLERANCE:
+        whole_runs = costs.spent(trials) + (unheard(trials) + 1) * costs.full
+        if unheard(trials) and whole_runs > (settings.budget or math.inf) + TOLERANCE:
             return wait  # perhaps none can be stopped before its end
         now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
         return self._learn(now, generator, settings) or self._search(now, generator, settings) or wait
@@ -167,7 +168,7 @@ class Policy:
         if costs is None:
             return True, grant
         now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
-        more = now.short_t - grant
+        more = now.short_t - max(grant, curve.last_t)
         kept = 0.0 if now.learn_full or now.confirmed else now.promotion_cost  # else nothing may ever be confirmed
         if more > 0 and now.money.affords(costs.of(trial, more) + kept):  # short runs were lengthened
             return False, now.short_t

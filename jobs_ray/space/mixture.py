@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs_ray.space.base import Array, SpaceError, as_python, is_number, number
+from jobs_ray.space.base import Array, SpaceError, number
 
 _SUM_TOLERANCE = 1e-9
 _TRACE = 1e-3  # below this a suggested weight is 0
@@ -59,12 +59,15 @@ class Mixture:
         if not all(isinstance(name, str) for name in self.names) or len(set(self.names)) < len(self.names):
             raise SpaceError(f"needs distinct strings as domain names, not {list(self.names)!r}")
         for bounds in (self.min, self.max):
-            if not (bounds is None or is_number(as_python(bounds)) or isinstance(bounds, Mapping)):
-                raise SpaceError(f"has the bounds {bounds!r}; expected a number, or a mapping from domain to number")
             unknown = set(bounds) - set(self.names) if isinstance(bounds, Mapping) else set()
             if unknown:
                 raise SpaceError(f"bounds the unknown domains {sorted(unknown)!r} of {list(self.names)!r}")
-        lower, upper = self.lower, self.upper
+        try:
+            lower, upper = self.lower, self.upper
+        except (TypeError, ValueError):
+            raise SpaceError(
+                f"has min {self.min!r}, max {self.max!r}; expected numbers, or mappings from domain to number"
+            ) from None
         if not (np.all(lower >= 0.0) and np.all(lower <= upper) and np.all(upper <= 1.0)):
             raise SpaceError(f"needs 0 <= min <= max <= 1, not min {lower.tolist()}, max {upper.tolist()}")
         if lower.sum() > 1.0 + _SUM_TOLERANCE or upper.sum() < 1.0 - _SUM_TOLERANCE:
@@ -124,10 +127,15 @@ class Mixture:
 
 
 def _only(lower: Array, upper: Array) -> Array | None:
-    if lower.sum() < 1.0 - _SUM_TOLERANCE and upper.sum() > 1.0 + _SUM_TOLERANCE:
+    """The one point of the bounded simplex `(width,)`, if there is no other."""
+    low = np.maximum(lower, 1.0 - (upper.sum() - upper))  # what the others leave at least, and at most
+    high = np.minimum(upper, 1.0 - (lower.sum() - lower))
+    if np.any(high - low > _SUM_TOLERANCE):
         return None
-    bound = lower if lower.sum() >= 1.0 - _SUM_TOLERANCE else upper
-    return bound if abs(bound.sum() - 1.0) <= 1e-12 else np.asarray(project_to_simplex(bound[None], lower, upper)[0])
+    for bound in (lower, upper, low):
+        if abs(bound.sum() - 1.0) <= 1e-12:
+            return bound
+    return np.asarray(project_to_simplex(low[None], lower, upper)[0])
 
 
 def project_to_simplex(x: Array, lower: Array, upper: Array) -> Array:

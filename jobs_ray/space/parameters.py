@@ -136,7 +136,7 @@ class Categorical:
         if not self.choices:
             raise SpaceError("has no choices; a Categorical needs at least one")
         for choice in self.choices:
-            if not isinstance(choice, str | bool | None) and not is_number(choice):
+            if not isinstance(choice, str | int | None) and not is_number(choice):
                 raise SpaceError(f"has the choice {choice!r}; expected a string, finite number, bool or None")
         if len({(type(c), c) for c in self.choices}) < len(self.choices):
             raise SpaceError(f"has duplicate choices {list(self.choices)!r}")

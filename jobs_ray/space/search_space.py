@@ -190,7 +190,7 @@ def _plain(parameter: Parameter, x: Array, value: Any) -> Any:
         return parameter.decode(x)
     value = as_python(value)
     if isinstance(parameter, Integer) and type(value) is not int:  # 8.0, or "8" of a configuration file
-        return int(float(value))
+        return int(min(max(int(float(value)), parameter.lower), parameter.upper))
     if isinstance(parameter, Real) and type(value) not in (int, float):
         return float(value)
     return value

@@ -80,7 +80,8 @@ class TrialTable(Mapping[str, Trial]):
     def first_report(self) -> float:
         """When trials report first, as the first few did, observations aside; 0 while none has. The least of them: one
         may have lost its first reports."""
-        firsts = (trial.curve.t[0] for trial in self._all.values() if trial.charged and trial.curve.t)
+        begun = (trial for trial in self._all.values() if trial.charged and trial.curve.t)
+        firsts = (trial.curve.t[0] for trial in begun if not trial.start)  # else they are of what it goes on from
         return min(itertools.islice(firsts, _FIRST), default=0.0)
 
     def demote(self, most: float | None = None) -> None:

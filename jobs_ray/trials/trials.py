@@ -89,7 +89,7 @@ class Trial:
     @property
     def kind(self) -> Kind:
         failed = self.status is TrialStatus.FAILED
-        return Kind(self.phase, self.grant, self.charged, self.running, self.completed, failed, self.silent)
+        return Kind(self.phase, self.grant, self.charged, self.running, self.completed, self.silent, failed)
 
     @property
     def resume_t(self) -> float:
@@ -168,5 +168,5 @@ class Kind(NamedTuple):
     charged: bool
     running: bool
     completed: bool
-    failed: bool
     silent: bool
+    failed: bool = False  # the last, and with a default: pickled by an older version, in a tuner.pkl, it is not there

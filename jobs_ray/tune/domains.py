@@ -136,7 +136,7 @@ def _choice(categories: list[Any], path: str) -> Node:
     if not options:
         raise SpaceError(f"parameter {path!r} is a choice of nothing; give it at least one option")
     # the others, infinity among them, which no state could hold, by their number
-    scalars = all(option is None or isinstance(option, str | bool) or is_number(option) for option in options)
+    scalars = all(option is None or isinstance(option, str | int) or is_number(option) for option in options)
     if scalars and len({(type(option), option) for option in options}) == len(options):
         return Leaf(path, Categorical(options))
     return Choice(path, tuple(_translate(option, f"{path}[{i}]") for i, option in enumerate(options)))

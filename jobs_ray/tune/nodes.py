@@ -161,11 +161,13 @@ def _grid_index(value: Any, step: float, path: str) -> int:
 
 
 def _equal(left: Any, right: Any) -> bool:
-    """`==` as a plain bool; False where the objects cannot say (arrays)."""
+    """`==` as a plain bool, NaN equal to NaN; False where the objects cannot say (arrays)."""
+    left, right = as_python(left), as_python(right)
     if isinstance(left, bool) != isinstance(right, bool):
         return False
     try:
-        return bool(left == right)
+        both_nan = isinstance(left, float) and isinstance(right, float) and left != left and right != right
+        return both_nan or bool(left == right)
     except ValueError:
         return False
 

@@ -119,6 +119,21 @@ def test_runs_that_report_at_other_times_are_not_averaged_report_by_report(every
     assert np.abs(bias).mean() < 0.01
 
 
+def test_times_in_seconds_are_averaged_too() -> None:
+    """Of machines that differ by a tenth."""
+    rng = np.random.default_rng(1)
+    finals = 0.6 + 0.05 * rng.random(20)
+    Y = finals[:, None] - 0.3 * np.exp(-TIMES / 6.0) + 0.04 * rng.standard_normal((20, 25))
+    curves = [
+        LearningCurve(tuple((TIMES * speed).tolist()), tuple(row))
+        for speed, row in zip(1.0 + 0.1 * rng.standard_normal(20), Y.tolist(), strict=True)
+    ]
+    smoothing = fit_smoothing(curves)
+    errors = [np.array([c.value[-1] for c in cs]) - finals for cs in (curves, [smoothing.apply(c) for c in curves])]
+    before, after = (np.sqrt(np.mean(error**2)) for error in errors)
+    assert after < 0.6 * before
+
+
 def test_a_report_that_was_lost_moves_nothing() -> None:
     """What the run has in common with all others is taken out at the times of its reports, not at their numbers."""
     smoothing = Smoothing(tuple(TIMES.tolist()), (0.2,) * 25, (0.1,) * 25, tuple((0.3 * TIMES / 25.0).tolist()))

@@ -82,6 +82,12 @@ def test_what_space_is_inferred() -> None:
     assert mixtures == ("m",)  # the weights of n sum to more than 1
 
 
+def test_an_infinite_value_leaves_out_its_own_parameter_only() -> None:
+    space, _ = infer_space([{"lr": 1e-4, "clip": 1.0}, {"lr": 1e-2, "clip": math.inf}, {"lr": 1e-3, "clip": math.nan}])
+    assert space is not None
+    assert [block.name for block in space.blocks] == ["lr"]
+
+
 def test_what_was_searched() -> None:
     """Naive: of one configuration everything, also where the parameters are known."""
     one = {"lr": 0.1, "fixed": 1, "list": [0.2, 3], "opt": {"name": "sgd", "momentum": 0.9}, "mix": {"a": 0.5}}

@@ -109,3 +109,41 @@ def test_one_trial_that_lost_its_first_reports_makes_no_others_longer() -> None:
     assert optimizer.plan()["short_t"] == 9.0  # type: ignore[index]
     optimizer.report("b", 1.0, 1.0)
     assert optimizer.plan()["short_t"] == 2.0  # type: ignore[index]
+
+
+def test_a_trial_that_reported_late_is_not_led_on_by_longer_short_runs() -> None:
+    """It stands at the new length already; what it costs to the next report, the end of the run, nobody has kept."""
+    optimizer = make(budget=10.0)
+    search(optimizer, workers=8, every=6.0)
+    short = [t for t in optimizer.trials.values() if t.grant is not None and t.grant < MAX_T]
+    assert short
+    assert {t.curve.last_t for t in short} == {6.0}
+    assert optimizer.budget_spent <= 10.0
+
+
+@pytest.mark.parametrize("budget", [2.0, 3.0, 4.0])
+def test_trials_that_were_lost_without_a_value_are_spent_before_the_others_report(budget: float) -> None:
+    optimizer = make(budget=budget)
+    assert isinstance(optimizer.ask("lost"), Suggestion)
+    optimizer.report("lost", MAX_T, None)
+    optimizer.tell("lost")
+    search(optimizer, workers=16, every=MAX_T)
+    assert optimizer.budget_spent == budget
+
+
+@pytest.mark.parametrize("budget", [2.0, 3.0, 4.0])
+def test_when_an_observation_reported_says_nothing_of_trials_that_resume_it(budget: float) -> None:
+    optimizer = make(budget=budget, resume=True)
+    space = SearchSpace(SPACE)
+    for x in space.sample(12, np.random.default_rng(0)):
+        optimizer.add_observation(space.decode(x), [(1.0, 2.0), (2.0, 1.9)], complete=False)
+    live: dict[str, Suggestion] = {}
+    while isinstance(asked := optimizer.ask(f"t{len(optimizer.trials)}"), Suggestion) or live:
+        if isinstance(asked, Suggestion):
+            live[f"t{len(optimizer.trials) - 1}"] = asked
+            continue
+        for name, suggestion in live.items():  # all at once, at the end
+            optimizer.report(name, MAX_T, loss(suggestion.config, MAX_T))
+            optimizer.tell(name)
+        live.clear()
+    assert optimizer.budget_spent <= budget

@@ -434,7 +434,13 @@ def test_numbers_reach_the_trainable_as_numbers() -> None:
     assert [type(v) for v in values.values()] == [float, int, int]
 
 
-def test_bounds_may_be_of_numpy() -> None:
+def test_a_choice_may_be_a_huge_whole_number() -> None:
+    space = SearchSpace({"seed": Categorical([10**400, 1])})
+    assert space.decode(space.encode({"seed": 10**400})) == {"seed": 10**400}
+
+
+def test_bounds_may_be_of_numpy_or_text() -> None:
+    assert SearchSpace({"m": Mixture(["a", "b"], min="0.25")}).blocks  # type: ignore[arg-type]
     space = SearchSpace({"m": Mixture(["a", "b"], min=np.float32(0.25), max={"a": np.float32(0.5)})})  # type: ignore[arg-type]
     weights = space.sample(64, np.random.default_rng(0))
     assert weights.min() >= 0.25
@@ -458,16 +464,20 @@ def test_what_the_caller_changes_afterwards_changes_no_space() -> None:
 
 
 @pytest.mark.parametrize(
-    "parameter",
-    [Mixture(["a", "b"], min={"a": 0.3, "b": 0.7}), Mixture(["a", "b", "c"], max={"a": 0.2, "b": 0.7, "c": 0.1})],
+    ("parameter", "weights"),
+    [
+        (Mixture(["a", "b"], min={"a": 0.3, "b": 0.7}), {"a": 0.3, "b": 0.7}),
+        (Mixture(["a", "b", "c"], max={"a": 0.2, "b": 0.7, "c": 0.1}), {"a": 0.2, "b": 0.7, "c": 0.1}),
+        (Mixture(["a", "b"], min={"a": 0.3}, max={"a": 0.3}), {"a": 0.3, "b": 0.7}),
+        (Mixture(["a", "b", "c"], min={"a": 0.5}, max={"b": 0.3, "c": 0.2, "a": 0.5}), {"a": 0.5, "b": 0.3, "c": 0.2}),
+    ],
 )
-def test_a_mixture_without_a_choice_is_one_point(parameter: Mixture) -> None:
+def test_a_mixture_without_a_choice_is_one_point(parameter: Mixture, weights: dict[str, float]) -> None:
     space = SearchSpace({"m": parameter, "c": Categorical("ab")})
     rows = {tuple(x) for x in space.sample(64, np.random.default_rng(0))[:, : parameter.width].tolist()}
     assert len(rows) == 1
     assert space.grid is not None
     assert len(space.grid) == 2
-    weights = parameter.min or parameter.max
     assert space.decode(space.grid[0])["m"] == weights
 
 

@@ -16,6 +16,7 @@ from properties import examples
 from jobs_ray.trials import LearningCurve, Phase, Trial, TrialStatus, TrialTable
 from jobs_ray.trials.curve import MAX_REPORTS
 from jobs_ray.trials.sums import Total
+from jobs_ray.trials.trials import Kind
 
 MANY = examples(40)
 
@@ -321,3 +322,8 @@ def test_what_a_long_trial_is_charged_is_not_thinned(every: float, goes: list[tu
             trial = trial.report(at * every, -1.0, restarted=step == 0)
         at = max(at - back, 0)
     assert trial.steps == pytest.approx(trained)
+
+
+def test_a_kind_pickled_before_there_were_failed_ones_is_read() -> None:
+    """In the tuner.pkl of an experiment whose searcher was given evaluated points: six fields then."""
+    assert Kind(Phase.LEARN, None, True, False, True, False) == trial(grant=None, status=TrialStatus.COMPLETED).kind

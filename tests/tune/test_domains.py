@@ -120,6 +120,15 @@ def test_infinity_is_an_option_like_any_other() -> None:
     json.dumps(optimizer.state_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize("option", [math.nan, math.inf, np.float64(math.nan), np.bool_(True)])
+def test_an_option_that_was_read_anew_is_the_same_option(option: Any) -> None:
+    """NaN is not NaN, but the trial that has it is of this space."""
+    space = TuneSpace({"n": tune.choice([1.0, option, {"k": math.inf}])})
+    chosen = space.core_config({"n": option})
+    again = pickle.loads(pickle.dumps(option))
+    assert space.core_config({"n": again}) == chosen != space.core_config({"n": 1.0})
+
+
 def test_both_levels_of_nested_choices_are_reached() -> None:
     space = TuneSpace(nested_space())
     core = SearchSpace(space.core)
