@@ -77,7 +77,7 @@ def _late(trials: TrialTable, costs: Costs) -> float:
 
 def promotion_cost(trial: Trial, resume: bool, costs: Costs) -> float:
     """What a promotion of the short run `trial` costs: the rest of a full run from its checkpoint on, if it resumes."""
-    return costs.of(trial, costs.max_t - trial.resume_t if resume else costs.max_t)
+    return costs.of(trial, costs.max_t - (trial.resume_before(costs.max_t) if resume else 0.0))
 
 
 def optimal_num_full(budget: float, short_cost: float, dim: int, *, bo: float = 1.0, predictor: float = 1.0) -> int:

@@ -137,7 +137,7 @@ class JoBSOptimizer:
             return action
         if action.promotes is not None:
             source = self._trials[action.promotes]
-            resume_from = source.trial_id if self.settings.resume and source.resume_t > 0 else None
+            resume_from = source.trial_id if self.settings.resume and source.resume_before(action.steps) else None
             return Suggestion(self._own(source.config), action.phase, action.steps, resume_from, action.promotes)
         given = self._given.get(action.x)
         config = self.space.decode(np.array(action.x)) if given is None else self._own(given)

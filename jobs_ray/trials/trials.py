@@ -97,6 +97,11 @@ class Trial:
         last = self.curve.last_t
         return last if self.checkpoint_t is None else min(self.checkpoint_t, last)
 
+    def resume_before(self, end: float | None) -> float:
+        """Where a promotion to `end` goes on from: 0, anew, if it stands there already and yet has no final (an
+        observation, say), for it would train nothing."""
+        return self.resume_t if end is not None and self.resume_t < end else 0.0
+
     @property
     def steps(self) -> float:
         """Steps trained by this trial so far, in units of `t`."""

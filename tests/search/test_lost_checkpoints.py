@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from core_runs import MAX_T, loss, make
+import numpy as np
+from core_runs import MAX_T, loss, make, search, train
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import examples
 
 from jobs_ray.models.prediction import LastValuePredictor
-from jobs_ray.search.optimizer import Decision, JoBSOptimizer, Suggestion
+from jobs_ray.search.budget import promotion_cost
+from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Suggestion
 from jobs_ray.trials import TrialStatus
 
 
@@ -70,3 +72,21 @@ def test_the_ledger_never_exceeds_the_budget(options: dict[str, Any], shares: li
     if options["num_confirm"] == "auto":
         for trial in resumable:
             assert trial.trial_id in promoted or not optimizer.budget.affords(1.0 - trial.resume_t / MAX_T)
+
+
+def test_what_stands_at_the_end_without_a_final_is_trained_anew() -> None:
+    """An observation as long as a full run, and not complete: to resume it would train nothing, for nothing, even when
+    the budget is spent."""
+    optimizer = make(budget=1.0, resume=True)
+    config = optimizer.space.decode(optimizer.space.sample(1, np.random.default_rng(0))[0])
+    optimizer.add_observation(config, [(t, loss(config, t)) for t in (6.0, MAX_T)], complete=False)
+    optimizer.ask("a", full=True)
+    train(optimizer, "a", optimizer.trials["a"].config)
+    assert optimizer.ask("b") is FINISHED
+    optimizer = make(budget=2.0, resume=True)
+    name = optimizer.add_observation(config, [(t, loss(config, t)) for t in (6.0, MAX_T)], complete=False)
+    promotions = [s for s in search(optimizer) if s.promotes == name]
+    assert all(s.resume_from is None for s in promotions)
+    costs = optimizer.costs
+    assert costs is not None
+    assert promotion_cost(optimizer.trials[name], True, costs) == 1.0
