@@ -91,10 +91,10 @@ def short_length(settings: Settings, trials: TrialTable, max_t: float, costs: Co
 
     An automatic one ends where trials report, once one has: between two reports nothing is learned for the money.
     """
-    if settings.num_trials == 1:
-        return max_t
     if settings.short_t != "auto":
         return min(settings.short_t, max_t)
+    if settings.num_trials == 1:
+        return max_t
     budget = None if settings.budget is None else settings.budget / costs.full if costs else 0.0
     short_t = first_short_t(max_t, budget)
     first = trials.first_report

@@ -71,6 +71,8 @@ def test_a_few_runs_say_nothing_of_ranks() -> None:
 
 
 def test_the_only_trial_is_a_full_run() -> None:
+    """Unless the caller says how long it is to be."""
+    assert [s.steps for s in search(make(budget=None, num_trials=1, short_t=2.0))] == [2.0]
     optimizer = make(budget=None, num_trials=1)
     assert [s.steps for s in search(optimizer)] == [MAX_T]
     found = optimizer.recommendation()
