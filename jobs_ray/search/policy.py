@@ -154,7 +154,7 @@ class Policy:
         if max_t is not None and known_end and curve.last_t >= max_t:
             return True, grant
         if max_t is not None and trial.wasted >= max_t:  # a whole run was lost to restarts; what it has is no final
-            return True, curve.last_t if curve.last_t < max_t else grant
+            return True, min(grant or max_t, curve.last_t) if curve.last_t < max_t else grant
         if grant is None or max_t is None:
             return False, grant
         if grant >= max_t and curve.last_t < _LATE * max_t and diverges(trial, trials, cache):

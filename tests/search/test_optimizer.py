@@ -1164,6 +1164,16 @@ def test_a_run_stopped_for_its_restarts_is_no_full_run(full: bool) -> None:
     assert not found.confirmed
 
 
+def test_a_short_run_stopped_for_its_restarts_keeps_its_grant() -> None:
+    """It has trained past it; a longer grant would be charged to the budget once more."""
+    optimizer = make()
+    granted = ask(optimizer, "a").steps
+    for t in (MAX_T, MAX_T - 1.0):
+        assert optimizer.report("a", t, 1.0) is Decision.STOP
+    assert optimizer.trials["a"].wasted == MAX_T
+    assert optimizer.trials["a"].grant == granted
+
+
 def ended_at(optimizer: JoBSOptimizer, name: str, t: float, value: float, **how: Any) -> None:
     """A trial that nobody of ours stops: reports at 1, 2, ... t, the last one `value`, and has ended."""
     assert isinstance(optimizer.ask(name, full=True), Suggestion)
