@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jobs_ray.space import Categorical, Integer, Mixture, Real, SearchSpace, SpaceError
-from jobs_ray.space.base import is_number
+from jobs_ray.space.base import is_number, is_scalar
 
 _LOG = 30.0  # a positive number that spans more than this factor is taken to be searched on a log scale
 _CHOICES = 20
@@ -69,7 +69,7 @@ def _parameter(values: Sequence[Any]) -> Real | Integer | Categorical | Mixture 
             return None
         kind = Integer if all(isinstance(value, int) for value in values) else Real
         return kind(low, high, log=low > 0 and high > _LOG * low)
-    if all(isinstance(value, str | int) or value is None or is_number(value) for value in values):
+    if all(map(is_scalar, values)):
         choices = list({(type(value), value): value for value in values}.values())
         return Categorical(choices) if 1 < len(choices) <= _CHOICES else None
     return None

@@ -82,8 +82,8 @@ class Policy:
             phase = Phase.LEARN if learning else Phase.SEARCH
             allowed = money.affords(costs.full if costs else 1.0)
             return (generator.new(phase, settings.max_t, money.left) if allowed else None) or wait
-        whole_runs = costs.spent(trials) + (unheard(trials) + 1) * costs.full
-        if unheard(trials) and whole_runs > (settings.budget or math.inf) + TOLERANCE:
+        begun, budget = unheard(trials), settings.budget or math.inf
+        if begun and costs.spent(trials) + (begun + 1) * costs.full > budget + TOLERANCE:
             return wait  # perhaps none can be stopped before its end
         now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
         return self._learn(now, generator, settings) or self._search(now, generator, settings) or wait

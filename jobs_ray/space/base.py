@@ -34,6 +34,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def is_scalar(value: Any) -> bool:
+    """What strict JSON can hold: a string, a bool, a finite number, or None."""
+    return value is None or isinstance(value, str | int) or is_number(value)
+
+
 def as_python(value: Any) -> Any:
     """A scalar of numpy's as Python's, anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs_ray.space.base import Array, SpaceError, is_number, number
+from jobs_ray.space.base import Array, SpaceError, is_scalar, number
 from jobs_ray.space.mixture import Mixture
 
 __all__ = ["Array", "Categorical", "Integer", "Mixture", "Parameter", "Real", "Scalar", "SpaceError"]
@@ -136,7 +136,7 @@ class Categorical:
         if not self.choices:
             raise SpaceError("has no choices; a Categorical needs at least one")
         for choice in self.choices:
-            if not isinstance(choice, str | int | None) and not is_number(choice):
+            if not is_scalar(choice):
                 raise SpaceError(f"has the choice {choice!r}; expected a string, finite number, bool or None")
         if len({(type(c), c) for c in self.choices}) < len(self.choices):
             raise SpaceError(f"has duplicate choices {list(self.choices)!r}")

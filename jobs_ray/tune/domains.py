@@ -26,7 +26,7 @@ import numpy as np
 from ray.tune.search import sample as ray_sample
 
 from jobs_ray.space import Categorical, Integer, Mixture, Parameter, Real, SearchSpace, SpaceError
-from jobs_ray.space.base import is_number
+from jobs_ray.space.base import is_scalar
 from jobs_ray.tune import placeholders
 from jobs_ray.tune.mixtures import MixtureDomain, mixture
 from jobs_ray.tune.nodes import Choice, Constant, Leaf, Node, Tree, join
@@ -136,8 +136,7 @@ def _choice(categories: list[Any], path: str) -> Node:
     if not options:
         raise SpaceError(f"parameter {path!r} is a choice of nothing; give it at least one option")
     # the others, infinity among them, which no state could hold, by their number
-    scalars = all(option is None or isinstance(option, str | int) or is_number(option) for option in options)
-    if scalars and len({(type(option), option) for option in options}) == len(options):
+    if all(map(is_scalar, options)) and len({(type(option), option) for option in options}) == len(options):
         return Leaf(path, Categorical(options))
     return Choice(path, tuple(_translate(option, f"{path}[{i}]") for i, option in enumerate(options)))
 

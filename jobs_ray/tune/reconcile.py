@@ -149,7 +149,7 @@ def _adopt(session: Session, trial: Any, full: bool, starts_anew: set[str]) -> b
         steps = _steps(session, trial, config, full)
         proposal = Suggestion(config, core.phase, steps, resume_from=_resumed(session, trial, config))
     elif not _has_checkpoint(session, trial):  # it began at 0, whatever a promotion would do now
-        proposal = dataclasses.replace(proposal, promotes=proposal.promotes or proposal.resume_from, resume_from=None)
+        proposal = dataclasses.replace(proposal, resume_from=None)
     session.adopt(trial.trial_id, proposal)
     return True
 
