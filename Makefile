@@ -1,4 +1,4 @@
-# `make test` and `make demo` each do all their set-up on a fresh machine with Python 3.11 or newer.
+# `make test` and `make demo` each do all their set-up on a fresh machine with Python 3.11 (another: `make PYTHON=python3.12 ...`).
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin

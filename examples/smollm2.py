@@ -87,7 +87,7 @@ def search(task: Any, arguments: argparse.Namespace) -> Any:
         searcher = JoBSSearcher(
             max_t=task.max_steps,
             budget=arguments.budget,
-            short_t=task.eval_every,
+            short_t=2 * task.eval_every,  # the second report: a first one alone does not say how fast a run comes down
             time_attr="step",
             steps_key=task.steps_key,
             resume_key=task.resume_key,

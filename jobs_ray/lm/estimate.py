@@ -1,7 +1,7 @@
 """Memory and time of a run before it is run, from shapes alone.
 
 Against one H100 (`benchmarks.gpu`; torch's peak, without CUDA's own context): Llama 3 8B with LoRA 24.5 GB, here 24.5;
-1B with LoRA 7.6 and 7.6; 1B in full fine-tuning 29.5 and 30.4. Sharding, and activations that are kept, were never
+1B with LoRA 7.6 and 7.7; 1B in full fine-tuning 29.5 and 30.4. Sharding, and activations that are kept, were never
 compared.
 
 Notation: P parameters, Q of them trained, L layers, h hidden size, V words; a pass has b rows of s tokens, each of
