@@ -35,8 +35,8 @@ def trainable(
         cluster has any when the trials start; where GPU nodes are added only once something asks for them, give
         `ScalingConfig(num_workers=1, use_gpu=True)`).
     group: True runs even one worker through TorchTrainer; by default only several.
-    prepare: tokenise and pack now, in this process, so that no trial has to, nor to ask the hub for data: what is packed is
-        found in the task's cache_dir (a node that does not share it packs for itself, once).
+    prepare: tokenise and pack now, in this process, so that no trial has to, nor to ask the hub for data: what is
+        packed is found in the task's cache_dir (a node that does not share it packs for itself, once).
     failure_config: `ray.train.FailureConfig` of a group. By default a group goes on when one of its workers was
         pre-empted, and the trial ends when a worker fails; `FailureConfig(max_failures=2)` also starts a group with a
         failed worker again, twice. Either way the trial stays: it goes on from its last checkpoint, where that holds
