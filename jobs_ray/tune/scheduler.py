@@ -20,6 +20,8 @@ from jobs_ray.tune.searcher import JoBSSearcher
 
 logger = logging.getLogger(__name__)
 
+_LAST_WORDS_S = 10.0  # for a process that hangs to end by itself, once told to
+
 
 class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typed
     """First in, first out; a trial ends when the JoBSSearcher of the same run says so.
@@ -83,14 +85,23 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
 
 def _stop_for_good(tune_controller: Any, trial: Trial) -> None:
     """Stops a trial that hangs. With `reuse_actors` Ray would give its process to the next one, which waits in vain,
-    too, and costs nothing: the search would go on without end, and without a result."""
+    too, and costs nothing: the search would go on without end, and without a result. Nor is its place held until Ray
+    kills what does not end when told to (`TUNE_FORCE_TRIAL_CLEANUP_S`, 600 s). Where each place was lost to one that
+    hung, those that followed were ended one by one, for none of them had started in time.
+    """
     controller = run_context.unwrapped(tune_controller)
+    actor = getattr(controller, "_trial_to_actor", {}).get(trial)
     reused = getattr(controller, "_reuse_actors", False)  # Ray asks for it within `stop_trial`
     controller._reuse_actors = False
     try:
         tune_controller.stop_trial(trial)
     finally:
         controller._reuse_actors = reused
+    stopping: dict[Any, float] = getattr(controller, "_stopping_actors", {})
+    ahead = getattr(controller, "_actor_cleanup_timeout", 0.0) - _LAST_WORDS_S
+    if actor in stopping and ahead > 0.0:  # Ray counts from here
+        stopping[actor] -= ahead
+        controller._earliest_stopping_actor = min(controller._earliest_stopping_actor, stopping[actor])
 
 
 def _starting(tune_controller: Any) -> set[Trial]:
