@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks import results
 from benchmarks.methods import METHODS, SEQUENTIAL, unknown
-from benchmarks.problems.__main__ import span
+from benchmarks.problems.__main__ import full_runs, span
 from benchmarks.problems.suite import make, names
 from benchmarks.ranking import report, write_csv
 from benchmarks.simulate import simulate
@@ -36,7 +36,8 @@ QUICK = {
     "methods": "jobs,random,asha,halving,gp-ei",
 }  # fmt: skip
 FULL = {
-    "families": names(), "instances": range(2), "seeds": range(3), "budgets": [5.0, 10.0, 20.0],
+    "families": [name for name in names() if name != "language"],  # its instances are one landscape, no blocks
+    "instances": range(2), "seeds": range(3), "budgets": [5.0, 10.0, 20.0],
     "methods": "jobs,random,asha,halving,gp-ei",
 }  # fmt: skip
 
@@ -106,10 +107,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="benchmarks.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     known = names(varied=True)
-    parser.add_argument("--families", nargs="+", help=f"of: {', '.join(known)} (default: those without =)")
+    parser.add_argument(
+        "--families",
+        nargs="+",
+        help=f"of: {', '.join(known)} (default: those without = but language, whose instances are all alike)",
+    )
     parser.add_argument("--instances", type=span, help="seeds of the generator, a:b (default 0:2)")
     parser.add_argument("--seeds", type=span, help="seeds of methods and noise, a:b (default 0:3)")
-    parser.add_argument("--budgets", type=float, nargs="+", help="in full runs (default 5 10 20)")
+    parser.add_argument("--budgets", type=full_runs, nargs="+", help="in full runs (default 5 10 20)")
     parser.add_argument("--methods", help="of: " + ", ".join(METHODS) + " (default jobs,random,asha,halving,gp-ei)")
     parser.add_argument("--parallel", type=int, default=4, help="trials in flight (a -seq method has one)")
     parser.add_argument("--jobs", type=int, default=1, help="processes")

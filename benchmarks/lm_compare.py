@@ -54,7 +54,8 @@ def run_one(method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     trials = [{"config": account.configs[name], "curve": curve} for name, curve in account.curves.items()]
     (args.out / "trials").mkdir(parents=True, exist_ok=True)
     detail = {"trials": trials, "report": found.report}
-    (args.out / "trials" / f"{method}-{seed}.json").write_text(json.dumps(detail, default=str))
+    file = args.out / "trials" / f"{method}-{seed}-{args.size}-{args.budget:g}.json"
+    file.write_text(json.dumps(detail, default=str))
     losses = final_losses(demo_task(args.data, size, "test"), config, seed)
     return {
         "method": method, "seed": seed, "size": args.size, "budget": args.budget,

@@ -10,10 +10,11 @@ from scipy.stats import rankdata
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """A row a method, best mean first: mean test loss +- standard error over the seeds, each seed's, mean rank, wins.
+    """A row a method, best rank first: mean test loss +- standard error over its seeds, each seed's, mean rank, wins.
 
-    A record has `method`, `seed` and `test_loss`. Ranks are over the seeds that every method has. Wins of `jobs` are
-    counted over the seeds that it shares with the method.
+    A record has `method`, `seed` and `test_loss`. Ranks are over the seeds that every method has: a mean over fewer
+    seeds than another's compares luck, so it orders rows only where there is no such seed. Wins of `jobs` are counted
+    over the seeds that it shares with the method.
     """
     if not records:
         return "no results"
@@ -26,13 +27,14 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     rank = dict(zip(losses, np.mean(ranks, axis=0), strict=True)) if ranks else {}
     head = ["method", "test loss", *(f"seed {seed}" for seed in seeds), "mean rank", "jobs is better on"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for method, own in sorted(losses.items(), key=lambda item: float(np.mean(list(item[1].values())))):
+    means = {method: float(np.mean(list(own.values()))) for method, own in losses.items()}
+    for method, own in sorted(losses.items(), key=lambda item: (rank.get(item[0], 0.0), means[item[0]])):
         values = list(own.values())
         error = f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.3f}" if len(values) > 1 else ""
         rows.append(
             [
                 method,
-                f"{np.mean(values):.3f}{error}",
+                f"{means[method]:.3f}{error}",
                 *(f"{own[seed]:.3f}" if seed in own else "" for seed in seeds),
                 f"{rank[method]:.1f}" if method in rank else "",
                 "" if method == "jobs" else _wins(losses.get("jobs", {}), own),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def by_budget(records: Sequence[dict[str, Any]]) -> Any:
     from plotly.graph_objects import Figure, Scatter
 
     figure, summary = Figure(), summarise(records)
-    for method, colour in zip(dict.fromkeys(s["method"] for s in summary), COLOURS, strict=False):
+    for method, colour in zip(dict.fromkeys(s["method"] for s in summary), cycle(COLOURS), strict=False):
         own = sorted((s for s in summary if s["method"] == method), key=lambda s: float(s["budget"]))
         figure.add_trace(Scatter(
             x=[s["budget"] for s in own], y=[s["regret"] for s in own], line={"color": colour},
@@ -52,6 +53,8 @@ def by_split(records: Sequence[dict[str, Any]]) -> Any:
     """Regret against N for methods `jobs-nN`, the adaptive split as a line, and the N* of the bound."""
     from plotly.graph_objects import Figure, Scatter
 
+    if len(budgets := sorted({r["budget"] for r in records})) != 1:
+        raise SystemExit(f"--split: expected the records of one budget, came those of {budgets}")
     summary = {s["method"]: s for s in summarise(records)}
     fixed = sorted((int(method.removeprefix("jobs-n")), s) for method, s in summary.items() if method != "jobs")
     adaptive, budget = summary["jobs"], float(summary["jobs"]["budget"])

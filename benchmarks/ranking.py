@@ -147,6 +147,8 @@ def table(records: Records, title: str) -> str:
     if ours and first and means[first].mean > 0:
         ratios = ", ".join(f"{m} {means[m].mean / means[first].mean:.2f}" for m in ours)
         lines.append(f"ratio to the best rival ({first}): {ratios}")
+    spent = {m: np.mean([r["spent"] for r in records if r["method"] == m]) for m in methods}
+    lines.append("mean of what was spent: " + ", ".join(f"{m} {value:.2f}" for m, value in spent.items()))
     return "\n".join([*lines, *(f"{m}: {losses}" for m in ours if (losses := behind(over_seeds(records), m)))])
 
 

@@ -26,7 +26,7 @@ from benchmarks.problems.regmix import regmix
 from benchmarks.problems.shapes import Drawn, times
 from benchmarks.problems.slimpajama import slimpajama
 from benchmarks.problems.terms import Term
-from benchmarks.problems.varied import VARIED
+from benchmarks.problems.varied import VARIED, seeded_as
 from benchmarks.simulate import Problem
 
 PUBLIC = {"regmix": regmix, "slimpajama": slimpajama}
@@ -65,7 +65,7 @@ def names(*, varied: bool = False) -> list[str]:
 
 def draw(family: str, instance: int, data: str | None = None) -> Drawn:
     """Raises ValueError for an unknown family."""
-    rng = np.random.default_rng((zlib.crc32(family.encode()), instance))
+    rng = np.random.default_rng((zlib.crc32(seeded_as(family).encode()), instance))
     if family in PUBLIC:
         return PUBLIC[family](rng, instance, data)
     generated = FAMILIES | VARIED

@@ -4,7 +4,8 @@ which one of these differs. For `compare --families`: where does the search degr
     domains=K   of the mixture                  reports=T   a full run
     dims=K      model dimensions, no mixture    noise=S     sd of a report in spreads of the finals
 
-Budget and trials in flight vary by `compare --budgets` and `--parallel`, on `domains=5`.
+Budget and trials in flight vary by `compare --budgets` and `--parallel`, on `domains=5`. With other reports or
+noise the functions are those of `domains=5`; other numbers of domains or dimensions are other functions.
 """
 
 from __future__ import annotations
@@ -30,3 +31,8 @@ VARIED: dict[str, Callable[[Rng, int], Drawn]] = {
     **{f"reports={t}": partial(joint, domains=5, max_t=t) for t in (3, 5, 10, 60, 200)},
     **{f"noise={s}": partial(joint, domains=5, noise=SPREAD * s) for s in (0.0, 0.1, 0.25, 0.5)},
 }
+
+
+def seeded_as(family: str) -> str:
+    """The family whose draws it shares: only what its name says differs."""
+    return "domains=5" if family.startswith(("reports=", "noise=")) else family

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("optuna")
 
+from properties import examples
+
 from benchmarks import lm_compare
 from benchmarks.lm_budget import Account, OnSimplex, off_simplex
 from benchmarks.lm_table import table
@@ -34,6 +36,7 @@ def _end(account: Account, name: str) -> None:
     account.on_trial_complete(0, [], SimpleNamespace(trial_id=name))
 
 
+@examples(100)
 @given(
     budget=st.integers(4, 40).map(lambda n: n * INTERVAL),
     least=st.sampled_from([INTERVAL, 2 * INTERVAL, FULL]),
@@ -111,6 +114,13 @@ def test_the_table_counts_wins_over_shared_seeds() -> None:
         "| asha | 2.000 ± 0.577 | 2.000 | 1.000 | 3.000 | 1.5 | 1 of 2 |",
     ]
     assert table([]) == "no results"
+
+
+def test_a_mean_over_fewer_seeds_comes_before_nothing() -> None:
+    """Its only seed was an easy one, and lost."""
+    rows = [{"method": "jobs", "seed": seed, "test_loss": loss} for seed, loss in enumerate([5.0, 6.0])]
+    lines = table([*rows, {"method": "asha", "seed": 0, "test_loss": 5.1}]).splitlines()
+    assert [line.split()[1] for line in lines[2:4]] == ["jobs", "asha"]
 
 
 def test_what_was_cut_short_is_done_again_and_the_last_of_a_key_counts(tmp_path: Path) -> None:

@@ -89,6 +89,9 @@ def test_a_varied_problem_differs_in_what_its_name_says(family):
         there.pop("domains")
     there.pop(factor)
     assert here == there
+    if factor in ("reports", "noise"):
+        rows = layout.random(16, np.random.default_rng(0))
+        np.testing.assert_allclose(drawn.curves(rows)[:, -1], base.curves(rows)[:, -1])
 
 
 def test_decay_does_not_depend_on_the_number_of_reports():

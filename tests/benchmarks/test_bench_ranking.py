@@ -34,6 +34,7 @@ def test_tables_by_hand():
     assert over.error == pytest.approx(0.05)
     text = ranking.report(ROWS)
     assert "ratio to the best rival (random): jobs 1.00" in text
+    assert "mean of what was spent: jobs 5.00, random 5.00" in text
     assert "0.200+-.10*" in text
     assert "0.800+-.00 " in text
     assert "one standard error: b (+0.20, se 0.00)" in text

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmarks import search
+from benchmarks import compare, search
 
 
 def record(method, budget, regret, seed):
@@ -34,6 +34,25 @@ def test_unknown_method_is_refused(capsys):
     with pytest.raises(SystemExit):
         search.parse(["--methods", "jobs,magic"])
     assert "no method 'magic'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("budget", ["0", "-3", "0.5", "nan", "inf"])
+@pytest.mark.parametrize("program", [search, compare])
+def test_a_budget_that_buys_no_full_run_is_refused(program, budget, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        program.parse([*(["--out", str(tmp_path)] if program is compare else []), "--budgets", budget])
+    assert "one full run or more" in capsys.readouterr().err
+
+
+def test_accuracies_of_all_tasks_are_no_pool(capsys):
+    with pytest.raises(SystemExit):
+        search.parse(["--problem", "pool-all", "--metric", "performance"])
+    assert "do not compare" in capsys.readouterr().err
+
+
+def test_no_ratio_of_means_over_other_seeds():
+    text = search.table(search.summarise([*runs("jobs", 5, 0.1, 0.3), *runs("gp-ei", 5, 0.1), *runs("asha", 5, 1, 1)]))
+    assert "0.20 (asha)" in text
 
 
 @pytest.mark.parametrize(
@@ -73,3 +92,7 @@ def test_the_pictures_of_the_questions_show_the_means_by_budget_and_by_n():
     split = by_split([*runs("jobs-n4", 10.0, 0.4), *runs("jobs-n1", 10.0, 0.2), *runs("jobs", 10.0, 0.1, 0.2)])
     assert (list(split.data[0].x), list(split.data[0].y)) == ([1, 4], [0.2, 0.4])
     assert {note.text for note in split.layout.annotations} == {"adaptive split 0.150 +- 0.050", "N* = 4"}
+    with pytest.raises(SystemExit, match="one budget"):
+        by_split([*runs("jobs", 10.0, 0.1), *runs("jobs-n4", 5.0, 0.1)])
+    eleven = by_budget([run for i in range(11) for run in runs(f"jobs-n{i}", 10.0, 0.4)])
+    assert len(eleven.data) == 11
