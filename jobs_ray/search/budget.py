@@ -26,6 +26,7 @@ at C = 10 (20 seeds x 3 tasks; standard errors .015, .010, .005, .004). A second
 costs .059 +- .029 at C = 10 on the generated problems and is a tie at C = 20."""
 _MIN_LEARN = 8  # short runs in LEARN, one a full run of the budget
 _MOST_LEARN = 64  # the space-filling sequence is so long; a large budget is for SEARCH, not for a million random runs
+_EARLY = 10  # one in so many
 _UNLIMITED = 20.0  # a search without an end is planned like one of this budget
 
 
@@ -121,6 +122,11 @@ class Allocation:
     @property
     def trials(self) -> int:
         return self.learn_short + self.learn_full + self.search_short + self.confirm
+
+    @property
+    def early(self) -> int:
+        """Short runs of SEARCH that LEARN may ask for while slots would wait for its own to end."""
+        return self.search_short // _EARLY
 
     def due(self, search_short: int) -> int:
         """Confirmations due after so many short runs of SEARCH."""

@@ -24,7 +24,6 @@ from jobs_ray.trials import Phase, Trial, TrialStatus, TrialTable
 _RANDOM_FULL = 4  # space-filling full runs before the surrogate, when trials cannot be stopped early
 _OWN_END = 0.5  # a full run that ends by itself counts as complete from this share of max_t on
 _BLIND = 8  # short runs before any cost is known: together they cost about one full run
-_EARLY = 10  # one in so many of SEARCH's short runs may be asked for while slots would wait for LEARN's to end
 # of a run; from there on a promotion is not stopped as diverged: the little that is left buys a final value. Regret on
 # `diverging` (120 to 127; 5, 10, 20 full runs): .47, .31, .16 without it, .47, .32, .16 with .75, .51, .47, .16 with .5
 _LATE = 0.75
@@ -109,7 +108,7 @@ class Policy:
         if now.learn_full >= plan.learn_full:
             return None
         if now.learn_awaited:  # a few of SEARCH's short runs come before: slots that wait cost money, too
-            more = now.early < plan.search_short // _EARLY and now.short_allowed
+            more = now.early < plan.early and now.short_allowed
             return generator.new(Phase.LEARN, now.short_t, now.most_short) if more else None
         # one whose first report came late costs less than usual, perhaps all that is left
         if settings.num_full == "auto" and (best := generator.best_short(now.affords_promotion)):
@@ -130,10 +129,11 @@ class Policy:
         due, over = now.confirmed < now.due, not (more_short or enough)
         if over and not due and now.short_running:  # they may be the best: what is left is for those
             return None
-        if (due or over) and now.money.affords(now.promotion_cost):
-            if best := generator.best_short(now.affords_promotion):
+        if due or over:
+            best = generator.best_short(now.affords_promotion)  # one that was lengthened costs less than the plan's
+            if best and not now.first_awaited:  # what that one becomes says by what the next is chosen
                 return Action(Phase.CONFIRM, now.max_t, promotes=best.trial_id)
-            if now.short_running and not more_short:
+            if (best or now.short_running) and not more_short:
                 return None
             if not more_short and now.money.affords(now.costs.full):  # no short run can be promoted
                 return generator.new(Phase.CONFIRM, now.max_t, now.money.left)
@@ -169,7 +169,7 @@ class Policy:
             return True, grant
         now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
         more = now.short_t - max(grant, curve.last_t)
-        kept = 0.0 if now.learn_full or now.confirmed else now.promotion_cost  # else nothing may ever be confirmed
+        kept = (now.owed + max(now.plan.learn_full - now.learn_full, 0)) * now.promotion_cost  # else few are confirmed
         if more > 0 and now.money.affords(costs.of(trial, more) + kept):  # short runs were lengthened
             return False, now.short_t
         if self._worth_confirming(now, trial, trials, cache):

@@ -17,7 +17,6 @@ from jobs_ray.space import Array, SearchSpace
 from jobs_ray.trials import Phase, Trial, TrialTable
 
 JUDGED = 8  # full runs from which the predictor's own R2 means something: short runs are lengthened by it
-
 _NOISE_SHARE = 0.05  # of the variance between short runs that noise may make up: above, they are lengthened
 _LEAST_RUNS = 4  # that tell their variance
 _AGREEMENT, _LONGEST = 0.7, 1.0 / 3.0  # rank correlation under which short runs are doubled, up to this share of a run
@@ -30,7 +29,8 @@ class Progress:
     """The numbers that the rule looks at, all derived from the trials. Costs in the unit of the budget.
 
     early: short runs that LEARN has asked for beyond its plan, in the place of SEARCH's. learn_awaited: LEARN is to
-    promote one, but fewer of its short runs have ended than are planned, and some are running.
+    promote one, but fewer of its short runs have ended than planned, and some run. first_awaited: its full run is on
+    its way, and none has ended.
     """
 
     costs: Costs
@@ -51,6 +51,7 @@ class Progress:
     confirmed: int
     short_running: int
     learn_awaited: bool
+    first_awaited: bool
 
     @property
     def owed(self) -> int:
@@ -117,9 +118,10 @@ def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float
 
 
 def _above_the_noise(trials: TrialTable, short_t: float, max_t: float, cache: ModelCache) -> float:
-    """Doubled, up to half a full run, while noise hides what tells runs apart at the end of a short one."""
-    rows = cache.recall(trials)
-    while cache.denoiser.fitted and short_t < max_t / 2.0:
+    """Doubled, up to the last report in half a full run, while noise hides what tells runs apart at its end."""
+    rows, first = cache.recall(trials), trials.first_report or 1.0
+    longest = math.floor(max_t / 2.0 / first) * first
+    while cache.denoiser.fitted and short_t < longest:
         there = [t.curve.up_to(short_t) for t in rows if t.curve.last_t >= short_t and not t.curve.ends_failed]
         values = [curve.value[-1] for curve in there if curve.value]
         if len(values) < _LEAST_RUNS:
@@ -128,7 +130,7 @@ def _above_the_noise(trials: TrialTable, short_t: float, max_t: float, cache: Mo
         noise = cache.denoiser.fitted.variance(max(len(curve.value) for curve in there))
         if noise < _NOISE_SHARE * ((high - low) / 1.35) ** 2:
             break
-        short_t = min(2.0 * short_t, max_t / 2.0)
+        short_t = min(2.0 * short_t, longest)
     return short_t
 
 
@@ -201,7 +203,8 @@ def search_progress(
         num_full=None if settings.num_full == "auto" else settings.num_full,
         num_confirm=None if settings.num_confirm == "auto" else settings.num_confirm,
     )
-    learn_full = learn_short = learn_asked = search_short = search_ended = confirmed = learn_running = short_running = 0
+    learn_full = learn_short = learn_asked = learn_running = search_short = search_ended = 0
+    confirmed = short_running = full_running = finals = 0
     for kind, number in trials.kinds().items():
         full = kind.grant is None or kind.grant >= max_t
         if kind.phase is Phase.LEARN and full and kind.charged:
@@ -217,11 +220,13 @@ def search_progress(
             search_ended += number * (not kind.running)
         else:  # one that failed confirmed nothing: another one is owed
             confirmed += number * (kind.running or kind.completed)
+        full_running += number * (kind.running and full and not kind.silent and kind.phase is Phase.LEARN)
+        finals += number * kind.completed
         awaited = number * (kind.running and not full and not kind.silent)
         short_running += awaited
         learn_running += awaited * (kind.phase is Phase.LEARN)
     beyond = max(learn_short - plan.learn_short, 0)
-    early = min(beyond, learn_asked)  # the others are observations
+    early = min(beyond, learn_asked, plan.early)  # the others are observations, or of a longer plan
     return Progress(
         costs=costs,
         max_t=max_t,
@@ -241,4 +246,5 @@ def search_progress(
         confirmed=confirmed,
         short_running=short_running,
         learn_awaited=learn_full < plan.learn_full and learn_running > beyond,
+        first_awaited=full_running > 0 and not finals,
     )

@@ -262,3 +262,31 @@ def test_a_report_of_a_promotion_stops_it_only_at_the_second_bad_value() -> None
     assert optimizer.report(name, 10.0, 9.0) is Decision.STOP
     optimizer.tell(name)
     assert optimizer.trials[name].status is TrialStatus.STOPPED
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_runs_that_are_lengthened_leave_what_the_confirmations_cost(seed: int) -> None:
+    """64 at once went on for twice as long each, and with 5 full runs nothing was left to confirm any of them."""
+    optimizer = accuracies(budget=5.0, seed=seed, resume=True)
+    search(optimizer, curve=noisy(0.04, seed), end=RUN, workers=64)
+    assert sum(t.completed for t in optimizer.trials.values()) == 2  # LEARN's promotion and a confirmation
+
+
+def test_a_plan_that_shrinks_takes_no_search_from_the_search() -> None:
+    """Twice as long, half as many: LEARN's random runs beyond the new plan were booked as all of SEARCH's."""
+    optimizer = accuracies(budget=5.0, seed=0, resume=True)
+    asked = search(optimizer, curve=noisy(0.04), end=RUN)
+    plan = optimizer.plan()
+    assert plan is not None
+    assert plan["learn_short"] < 8
+    assert sum(s.phase is Phase.SEARCH for s in asked) == plan["search_short"]
+
+
+@pytest.mark.parametrize("every", [1.0, 2.0])
+def test_runs_that_noise_lengthens_end_where_trials_report(every: float) -> None:
+    """Half of 25 is none of their times: one that stood at 12 went on to 13."""
+    optimizer = accuracies(seed=0)
+    search(optimizer, curve=noisy(0.04), every=every, end=RUN, workers=4)
+    short = {t.grant for t in optimizer.trials.values() if t.grant != RUN}
+    assert max(short) >= 2.0 * min(short)
+    assert all(grant % every == 0.0 for grant in short if grant > 3.0)

@@ -17,6 +17,7 @@ from jobs_ray.models.decay import at_common_time
 from jobs_ray.models.prediction import LastValuePredictor
 from jobs_ray.models.predictor import MIN_FULL
 from jobs_ray.search.optimizer import FINISHED, Decision, JoBSOptimizer, Phase, Recommendation, Suggestion
+from jobs_ray.search.promotion import promotable
 from jobs_ray.space import Categorical, Integer, Mixture, Real, SpaceError
 from jobs_ray.trials import StateError, TrialStatus
 from jobs_ray.trials.state import dump, load
@@ -138,6 +139,37 @@ def test_with_many_in_flight_confirmations_wait_for_the_short_runs_that_they_cho
     assert len(confirmed) >= 3
     assert all(optimizer.trials[name or ""].phase is Phase.SEARCH for name in confirmed)
     assert optimizer.budget_spent > 12.0 - 1.0
+
+
+def test_no_confirmation_is_chosen_while_the_first_full_run_is_on_its_way() -> None:
+    """By early reports alone: those may mislead, and one final says how a curve goes on."""
+    optimizer = make(extend=False, resume=True)
+    waits = None
+    while isinstance(asked := optimizer.ask(f"t{len(optimizer.trials)}"), Suggestion):
+        name = f"t{len(optimizer.trials) - 1}"
+        assert asked.phase is not Phase.CONFIRM
+        if asked.promotes is None:
+            train(optimizer, name, asked.config)
+        else:
+            assert waits is None
+            waits = name
+    assert asked is None
+    plan = optimizer.plan()
+    assert plan is not None
+    assert sum(t.phase is Phase.SEARCH for t in optimizer.trials.values()) == plan["search_short"]
+    assert waits is not None
+    train(optimizer, waits, optimizer.trials[waits].config, start=optimizer.trials[waits].start)
+    assert ask(optimizer, "next").phase is Phase.CONFIRM
+
+
+def test_the_last_promotion_is_paid_at_its_own_price() -> None:
+    """Trials that report every four steps end at 4 where 3 are planned: what was left for the plan's price was kept."""
+    for budget in (5.0, 5.35, 5.7):
+        optimizer = make(budget=budget, short_t=3.0, extend=False, resume=True)
+        search(optimizer, every=4.0, workers=3)
+        prices = [1.0 - t.curve.last_t / MAX_T for t in promotable(list(optimizer.trials.values()))]
+        assert prices
+        assert budget - optimizer.budget_spent < min(prices)
 
 
 def test_the_best_short_runs_of_learn_are_promoted() -> None:
