@@ -28,15 +28,18 @@ def heard(folder: Path) -> Counter[str]:
 def _again(lines: list[tuple[str, int, int]], concurrent: int) -> int:
     """Steps that were trained again after the last trial was handed out: what is paid for them was not foreseen.
 
-    When the last one was handed out, at least one of the `concurrent` before it had trained its first step.
+    When the last one was handed out, at least one of the `concurrent` before it had trained its first step. A promotion
+    that went on from a checkpoint, and goes back to before it, trains again what its short run had trained.
     """
     firsts: dict[str, int] = {}
-    for number, (trial, _, _) in enumerate(lines):
+    starts: dict[str, int] = {}
+    for number, (trial, t, _) in enumerate(lines):
         firsts.setdefault(trial, number)
+        starts.setdefault(trial, t)
     since = sorted(firsts.values())[-concurrent - 1 :][0] if len(firsts) > concurrent else 0
     known = {(trial, t) for trial, t, _ in lines[:since]}
     later = [(trial, t) for trial, t, _ in lines[since:]]
-    return len(later) - len(set(later) - known)
+    return len(later) - sum(t >= starts[trial] for trial, t in set(later) - known)
 
 
 def judge(schedule: Schedule, course: Course, folder: Path) -> list[str]:
