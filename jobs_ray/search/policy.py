@@ -127,13 +127,13 @@ class Policy:
             return None
         enough = settings.num_confirm != "auto" and now.confirmed >= settings.num_confirm
         due, over = now.confirmed < now.due, not (more_short or enough)
-        if over and not due and now.short_running:  # they may be the best: what is left is for those
-            return None
+        held = now.held and (not generator.used_up or any(map(now.affords_promotion, promotable(generator.trials))))
+        if held or (over and not due and now.short_running):  # they may be the best: what is left is for those
+            due = over = False
         if due or over:
-            best = generator.best_short(now.affords_promotion)  # one that was lengthened costs less than the plan's
-            if best and not now.first_awaited:  # what that one becomes says by what the next is chosen
+            if best := generator.best_short(now.affords_promotion):  # at its own price, not the plan's
                 return Action(Phase.CONFIRM, now.max_t, promotes=best.trial_id)
-            if (best or now.short_running) and not more_short:
+            if now.short_running and not more_short:
                 return None
             if not more_short and now.money.affords(now.costs.full):  # no short run can be promoted
                 return generator.new(Phase.CONFIRM, now.max_t, now.money.left)
@@ -168,9 +168,9 @@ class Policy:
         if costs is None:
             return True, grant
         now = search_progress(self.space, self.predictor, settings, trials, max_t, costs, cache)
-        more = now.short_t - max(grant, curve.last_t)
+        more = now.short_t - max(grant, curve.last_t)  # less than to the next report: it stands where it was to end
         kept = (now.owed + max(now.plan.learn_full - now.learn_full, 0)) * now.promotion_cost  # else few are confirmed
-        if more > 0 and now.money.affords(costs.of(trial, more) + kept):  # short runs were lengthened
+        if more > interval / 2.0 and now.money.affords(costs.of(trial, more) + kept):  # short runs were lengthened
             return False, now.short_t
         if self._worth_confirming(now, trial, trials, cache):
             return False, max_t

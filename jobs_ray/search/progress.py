@@ -29,8 +29,8 @@ class Progress:
     """The numbers that the rule looks at, all derived from the trials. Costs in the unit of the budget.
 
     early: short runs that LEARN has asked for beyond its plan, in the place of SEARCH's. learn_awaited: LEARN is to
-    promote one, but fewer of its short runs have ended than planned, and some run. first_awaited: its full run is on
-    its way, and none has ended.
+    promote one, but fewer of its short runs have ended than planned, and some run. held: confirmations wait for
+    the first full run, which is on its way: what it becomes says by what they are chosen.
     """
 
     costs: Costs
@@ -51,7 +51,7 @@ class Progress:
     confirmed: int
     short_running: int
     learn_awaited: bool
-    first_awaited: bool
+    held: bool
 
     @property
     def owed(self) -> int:
@@ -99,9 +99,7 @@ def short_length(settings: Settings, trials: TrialTable, max_t: float, costs: Co
     budget = None if settings.budget is None else settings.budget / costs.full if costs else 0.0
     short_t = first_short_t(max_t, budget)
     first = trials.first_report
-    if first >= max_t:  # nothing can be stopped before its end
-        return max_t
-    if first > 0.0:
+    if first > 0.0:  # one of max_t and later: nothing can be stopped before its end
         short_t = max(math.floor(short_t / first + 0.5), 1) * first
     return min(short_t, max_t)
 
@@ -118,10 +116,9 @@ def _long_enough(predictor: FittedPredictor | None, short_t: float, max_t: float
 
 
 def _above_the_noise(trials: TrialTable, short_t: float, max_t: float, cache: ModelCache) -> float:
-    """Doubled, up to the last report in half a full run, while noise hides what tells runs apart at its end."""
-    rows, first = cache.recall(trials), trials.first_report or 1.0
-    longest = math.floor(max_t / 2.0 / first) * first
-    while cache.denoiser.fitted and short_t < longest:
+    """Doubled, up to half a full run, while noise hides what tells runs apart at the end of a short one."""
+    rows = cache.recall(trials)
+    while cache.denoiser.fitted and short_t < max_t / 2.0:
         there = [t.curve.up_to(short_t) for t in rows if t.curve.last_t >= short_t and not t.curve.ends_failed]
         values = [curve.value[-1] for curve in there if curve.value]
         if len(values) < _LEAST_RUNS:
@@ -130,7 +127,7 @@ def _above_the_noise(trials: TrialTable, short_t: float, max_t: float, cache: Mo
         noise = cache.denoiser.fitted.variance(max(len(curve.value) for curve in there))
         if noise < _NOISE_SHARE * ((high - low) / 1.35) ** 2:
             break
-        short_t = min(2.0 * short_t, longest)
+        short_t = min(2.0 * short_t, max_t / 2.0)
     return short_t
 
 
@@ -204,7 +201,7 @@ def search_progress(
         num_confirm=None if settings.num_confirm == "auto" else settings.num_confirm,
     )
     learn_full = learn_short = learn_asked = learn_running = search_short = search_ended = 0
-    confirmed = short_running = full_running = finals = 0
+    confirmed = short_running = full_running = full_ended = finals = 0
     for kind, number in trials.kinds().items():
         full = kind.grant is None or kind.grant >= max_t
         if kind.phase is Phase.LEARN and full and kind.charged:
@@ -220,7 +217,8 @@ def search_progress(
             search_ended += number * (not kind.running)
         else:  # one that failed confirmed nothing: another one is owed
             confirmed += number * (kind.running or kind.completed)
-        full_running += number * (kind.running and full and not kind.silent and kind.phase is Phase.LEARN)
+        full_running += number * (kind.running and full and not kind.silent)
+        full_ended += number * (not kind.running and full and kind.charged)  # a failed one says no more if waited for
         finals += number * kind.completed
         awaited = number * (kind.running and not full and not kind.silent)
         short_running += awaited
@@ -246,5 +244,5 @@ def search_progress(
         confirmed=confirmed,
         short_running=short_running,
         learn_awaited=learn_full < plan.learn_full and learn_running > beyond,
-        first_awaited=full_running > 0 and not finals,
+        held=full_running > 0 and finals + full_ended == 0,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -20,6 +21,7 @@ from jobs_ray.tune.searcher import JoBSSearcher
 
 logger = logging.getLogger(__name__)
 
+_CLEANUP = "TUNE_FORCE_TRIAL_CLEANUP_S"
 _LAST_WORDS_S = 10.0  # for a process that hangs to end by itself, once told to
 
 
@@ -86,7 +88,7 @@ class JoBSScheduler(FIFOScheduler):  # type: ignore[misc]  # ray.tune is not typ
 def _stop_for_good(tune_controller: Any, trial: Trial) -> None:
     """Stops a trial that hangs. With `reuse_actors` Ray would give its process to the next one, which waits in vain,
     too, and costs nothing: the search would go on without end, and without a result. Nor is its place held until Ray
-    kills what does not end when told to (`TUNE_FORCE_TRIAL_CLEANUP_S`, 600 s). Where each place was lost to one that
+    kills what does not end when told to (600 s, unless the user has set a time). Where each place was lost to one that
     hung, those that followed were ended one by one, for none of them had started in time.
     """
     controller = run_context.unwrapped(tune_controller)
@@ -99,7 +101,7 @@ def _stop_for_good(tune_controller: Any, trial: Trial) -> None:
         controller._reuse_actors = reused
     stopping: dict[Any, float] = getattr(controller, "_stopping_actors", {})
     ahead = getattr(controller, "_actor_cleanup_timeout", 0.0) - _LAST_WORDS_S
-    if actor in stopping and ahead > 0.0:  # Ray counts from here
+    if actor in stopping and ahead > 0.0 and _CLEANUP not in os.environ:  # Ray counts from here
         stopping[actor] -= ahead
         controller._earliest_stopping_actor = min(controller._earliest_stopping_actor, stopping[actor])
 

@@ -202,7 +202,7 @@ def _between(leg: Leg, course: Course, folder: Path) -> None:
             course.happened["torn"] += 1
     states, before = sorted(course.path.glob("searcher-state-*.pkl")), course.happened["cut state"]
     # only they knew what the experiments before have trained; one that had ended because of that stays ended
-    all_go = leg.before == "no state" or (leg.before == "cut state" and before > 0)
+    all_go = leg.before == "no state" or (leg.before == "cut state" and (before > 0 or len(states) == 1))
     course.unspent |= all_go and bool(course.begun and states)
     for number, state in enumerate(states, 1):
         if leg.before == "cut state" and (number == len(states) or before):  # the first time an older one can be used

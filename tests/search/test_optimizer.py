@@ -162,6 +162,41 @@ def test_no_confirmation_is_chosen_while_the_first_full_run_is_on_its_way() -> N
     assert ask(optimizer, "next").phase is Phase.CONFIRM
 
 
+def until_it_waits(optimizer: JoBSOptimizer) -> list[str]:
+    """Asks until there is nothing to ask for, short runs trained at once: the full runs, left in flight."""
+    full = []
+    while isinstance(asked := optimizer.ask(name := f"u{len(optimizer.trials)}"), Suggestion):
+        if asked.promotes is None and asked.steps != MAX_T:
+            train(optimizer, name, asked.config)
+        else:
+            full.append(name)
+    assert asked is None
+    return full
+
+
+@pytest.mark.parametrize("settings", [{"budget": 3.0, "num_full": 2}, {"budget": None, "num_trials": 5}])
+def test_no_new_full_run_is_confirmed_blindly_either(settings: dict[str, Any]) -> None:
+    optimizer = make(extend=False, resume=True, **settings)
+    full = until_it_waits(optimizer)
+    assert {optimizer.trials[name].phase for name in full} == {Phase.LEARN}
+    train(optimizer, full[0], optimizer.trials[full[0]].config, start=optimizer.trials[full[0]].start)
+    assert ask(optimizer, "next").phase is Phase.CONFIRM
+
+
+@pytest.mark.parametrize("end", ["silent", "failed"])
+def test_confirmations_wait_for_no_first_full_run_that_says_nothing(end: str) -> None:
+    """Each that fails was waited for, one after the other, while the other slots were idle."""
+    optimizer = make(budget=8.0, extend=False, resume=True)
+    (first,) = until_it_waits(optimizer)
+    if end == "silent":
+        optimizer.amend(first, silent=True)
+        assert ask(optimizer, "next").phase is Phase.CONFIRM
+    else:
+        optimizer.tell(first, error=True)
+        assert ask(optimizer, "again").phase is Phase.LEARN  # another one is owed
+        assert ask(optimizer, "next").phase is Phase.CONFIRM
+
+
 def test_the_last_promotion_is_paid_at_its_own_price() -> None:
     """Trials that report every four steps end at 4 where 3 are planned: what was left for the plan's price was kept."""
     for budget in (5.0, 5.35, 5.7):
