@@ -106,15 +106,16 @@ def summarise(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for r in records:
         groups.setdefault((r["method"], r["budget"]), {}).setdefault(r["seed"], []).append(r)
 
-    def summary(method: str, budget: float, seeds: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
-        mean = {name: [np.mean([r[name] for r in rs]) for rs in seeds] for name in ("regret", "spent", "seconds")}
+    def summary(method: str, budget: float, seeds: dict[int, list[dict[str, Any]]]) -> dict[str, Any]:
+        runs = seeds.values()
+        mean = {name: [np.mean([r[name] for r in rs]) for rs in runs] for name in ("regret", "spent", "seconds")}
         regret, n = mean["regret"], len(seeds)
         return {
-            "method": method, "budget": budget, "n": n, **{name: float(np.mean(v)) for name, v in mean.items()},
+            "method": method, "budget": budget, "n": n, "seeds": sorted(seeds), **{name: float(np.mean(v)) for name, v in mean.items()},
             "stderr": float(np.std(regret, ddof=1) / np.sqrt(n)) if n > 1 else None,
         }  # fmt: skip
 
-    return [summary(method, budget, list(seeds.values())) for (method, budget), seeds in groups.items()]
+    return [summary(method, budget, seeds) for (method, budget), seeds in groups.items()]
 
 
 def table(summary: Sequence[dict[str, Any]]) -> str:
@@ -136,7 +137,7 @@ def table(summary: Sequence[dict[str, Any]]) -> str:
         for budget in budgets:
             rivals = [at[m, budget] for m in methods if m in RIVALS and m not in excluded and (m, budget) in at]
             # means over other seeds compare luck
-            rivals = [s for s in rivals if ("jobs", budget) in at and s["n"] == at["jobs", budget]["n"]]
+            rivals = [s for s in rivals if ("jobs", budget) in at and s["seeds"] == at["jobs", budget]["seeds"]]
             if rivals:
                 best = min(rivals, key=lambda s: s["regret"])
                 ratio = at["jobs", budget]["regret"] / best["regret"] if best["regret"] > 0 else float("nan")

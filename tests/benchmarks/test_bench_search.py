@@ -53,6 +53,9 @@ def test_accuracies_of_all_tasks_are_no_pool(capsys):
 def test_no_ratio_of_means_over_other_seeds():
     text = search.table(search.summarise([*runs("jobs", 5, 0.1, 0.3), *runs("gp-ei", 5, 0.1), *runs("asha", 5, 1, 1)]))
     assert "0.20 (asha)" in text
+    others = [run | {"seed": run["seed"] + 5} for run in runs("gp-ei", 5, 0.1, 0.1)]
+    text = search.table(search.summarise([*runs("jobs", 5, 0.1, 0.3), *others, *runs("asha", 5, 1, 1)]))
+    assert "0.20 (asha)" in text
 
 
 @pytest.mark.parametrize(

@@ -95,10 +95,18 @@ class Hangs(Class):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("slots", [1, 2])
-def test_a_trial_that_hangs_is_ended_in_time(fit: Callable[..., tune.ResultGrid], tmp_path: Path, slots: int) -> None:
+@pytest.mark.parametrize(("slots", "force_s"), [(1, None), (2, None), (1, "1")])
+def test_a_trial_that_hangs_is_ended_in_time(
+    fit: Callable[..., tune.ResultGrid],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    slots: int,
+    force_s: str | None,
+) -> None:
     """Ray would give its process to the next trial, and to the next: with one slot nothing more was trained. Or it
-    would let it have its place, here all there is, or half of it, for 600 s."""
+    would let it have its place, here all there is, or half of it, for 600 s, unless the user has set another time."""
+    if force_s is not None:
+        monkeypatch.setenv("TUNE_FORCE_TRIAL_CLEANUP_S", force_s)
     # ten seconds for the process that hangs, and then an actor may take ten to start
     searcher = JoBSSearcher(max_t=STEPS, short_t=3, budget=3, seed=0, trial_timeout_s=40)
     start = time.monotonic()
