@@ -111,7 +111,8 @@ def summarise(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         mean = {name: [np.mean([r[name] for r in rs]) for rs in runs] for name in ("regret", "spent", "seconds")}
         regret, n = mean["regret"], len(seeds)
         return {
-            "method": method, "budget": budget, "n": n, "seeds": sorted(seeds), **{name: float(np.mean(v)) for name, v in mean.items()},
+            "method": method, "budget": budget, "n": n, "seeds": sorted(seeds),
+            **{name: float(np.mean(v)) for name, v in mean.items()},
             "stderr": float(np.std(regret, ddof=1) / np.sqrt(n)) if n > 1 else None,
         }  # fmt: skip
 
