@@ -26,7 +26,7 @@ at C = 10 (20 seeds x 3 tasks; standard errors .015, .010, .005, .004). A second
 costs .059 +- .029 at C = 10 on the generated problems and is a tie at C = 20."""
 _MIN_LEARN = 8  # short runs in LEARN, one a full run of the budget
 _MOST_LEARN = 64  # the space-filling sequence is so long; a large budget is for SEARCH, not for a million random runs
-_EARLY = 10  # one in so many
+_EARLY = 10  # one in so many of SEARCH's short runs may be asked for by LEARN
 _UNLIMITED = 20.0  # a search without an end is planned like one of this budget
 
 
