@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import results
-from benchmarks.methods import METHODS, SEQUENTIAL, unknown
-from benchmarks.problems.__main__ import full_runs, span
+from benchmarks.methods import METHODS, in_flight, unknown
+from benchmarks.problems.__main__ import span
 from benchmarks.problems.suite import make, names
 from benchmarks.ranking import report, write_csv
 from benchmarks.simulate import simulate
+from jobs_ray.report.numbers import full_runs
 
 QUICK = {
     "families": ["mixing_law3", "mixing_law12", "corner", "accuracy", "diverging", "non_additive", "dims40"],
@@ -80,7 +81,7 @@ def run(job: Job, data: str | None = None) -> dict[str, Any]:
 def plan(args: argparse.Namespace) -> list[Job]:
     """All runs, seed by seed, so that what an interrupted program leaves is balanced."""
     return [
-        Job(family, instance, budget, seed, method, 1 if method in SEQUENTIAL else args.parallel)
+        Job(family, instance, budget, seed, method, in_flight(method, args.parallel))
         for seed in args.seeds
         for instance in args.instances
         for family in args.families

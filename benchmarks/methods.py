@@ -100,6 +100,13 @@ METHODS: dict[str, Build] = {
 }
 SEQUENTIAL: frozenset[str] = frozenset({"botorch-ei-seq"})
 """Run with one trial in flight, whatever `--parallel` says."""
+
+
+def in_flight(method: str, parallel: int) -> int:
+    """Trials at once. `parallel`: what the flags say."""
+    return 1 if method in SEQUENTIAL else parallel
+
+
 RIVALS = tuple(name for name in METHODS if name != "gp-ei-jobs" and not name.startswith("jobs"))
 """What the ratio is taken against: nothing of ours, `gp-ei-jobs` included, is a rival."""
 

@@ -19,9 +19,10 @@ import numpy as np
 
 from benchmarks.data import Metric, Task, load_tasks
 from benchmarks.emulator import build, describe
-from benchmarks.methods import METHODS, RIVALS, SEQUENTIAL, unknown
-from benchmarks.problems.__main__ import full_runs, span
+from benchmarks.methods import METHODS, RIVALS, in_flight, unknown
+from benchmarks.problems.__main__ import span
 from benchmarks.simulate import Problem, emulator_problem, pool_problem, simulate
+from jobs_ray.report.numbers import full_runs
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Bench:
     def run(self, job: Job) -> dict[str, Any]:
         problem = self.problems[job.task]
         method = METHODS[job.method](problem, job.budget, job.seed)
-        parallel = 1 if job.method in SEQUENTIAL else self.parallel
+        parallel = in_flight(job.method, self.parallel)
         trace = simulate(method, problem, job.budget, parallel=parallel, seed=job.seed)
         return {
             "method": job.method, "task": problem.name, "budget": job.budget, "seed": job.seed,

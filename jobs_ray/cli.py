@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import math
 import os
 import sys
 import textwrap
@@ -18,7 +17,7 @@ from jobs_ray import __version__
 from jobs_ray.lm import demo
 from jobs_ray.report import command as report_command
 from jobs_ray.report import watch
-from jobs_ray.report.numbers import number, positive, whole
+from jobs_ray.report.numbers import full_runs, positive, whole
 from jobs_ray.report.terminal import visible
 from jobs_ray.search.budget import Allocation, allocate, first_short_t, optimal_num_full
 
@@ -81,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         description="How a budget is split into short and full runs, before anything is trained.",
     )  # fmt: skip
     add = one.add_argument
-    add("--budget", type=_at_least(1), required=True, metavar="C", help="budget in full-run equivalents")
+    add("--budget", type=full_runs, required=True, metavar="C", help="budget in full-run equivalents")
     add("--max-t", type=positive, required=True, metavar="T", help="length of a full run (steps, iterations, ...)")
     add("--short-t", type=positive, metavar="K", help="length of a short run, same unit (default: as the search does)")
     add("--dim", type=whole, default=_DIM, metavar="D", help=f"dimensions of the space, for the theory ({_DIM})")
@@ -210,14 +209,3 @@ def _theory(budget: float, short_cost: float, dim: int) -> str:
 
 def _full_runs(number: float) -> str:
     return f"{number:g} full run{'' if number == 1 else 's'}"
-
-
-class _at_least:
-    def __init__(self, least: float) -> None:
-        self.least = least
-
-    def __call__(self, text: str) -> float:
-        value = number(text)
-        if not (math.isfinite(value) and value >= self.least):
-            raise argparse.ArgumentTypeError(f"expected at least {self.least:g} (one full run), got {text!r}")
-        return value

@@ -17,13 +17,6 @@ def span(text: str) -> range:
     return found
 
 
-def full_runs(text: str) -> float:
-    """A budget: of less than one full run no method has an answer, and what it says is no result."""
-    if not 1.0 <= (budget := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected one full run or more, came {text!r}")
-    return budget
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.problems", description=__doc__)
     parser.add_argument("--families", nargs="+", default=names(), help="of: " + ", ".join(names()))

@@ -22,6 +22,14 @@ def positive(text: str) -> float:
     return value
 
 
+def full_runs(text: str) -> float:
+    """A budget: finite, and one full run or more. Less buys no answer."""
+    value = number(text)
+    if not (math.isfinite(value) and value >= 1):
+        raise argparse.ArgumentTypeError(f"expected at least 1 (one full run), got {text!r}")
+    return value
+
+
 def whole(text: str) -> int:
     """A whole number from 1 on."""
     value = number(text)

@@ -201,7 +201,7 @@ def search_progress(
         num_confirm=None if settings.num_confirm == "auto" else settings.num_confirm,
     )
     learn_full = learn_short = learn_asked = learn_running = search_short = search_ended = 0
-    confirmed = short_running = full_running = full_ended = finals = 0
+    confirmed = short_running = full_running = full_ended = 0
     for kind, number in trials.kinds().items():
         full = kind.grant is None or kind.grant >= max_t
         if kind.phase is Phase.LEARN and full and kind.charged:
@@ -218,8 +218,8 @@ def search_progress(
         else:  # one that failed confirmed nothing: another one is owed
             confirmed += number * (kind.running or kind.completed)
         full_running += number * (kind.running and full and not kind.silent)
-        full_ended += number * (not kind.running and full and kind.charged)  # a failed one says no more if waited for
-        finals += number * kind.completed
+        # one that failed says no more if another one is waited for
+        full_ended += number * (kind.completed or (full and kind.charged and not kind.running))
         awaited = number * (kind.running and not full and not kind.silent)
         short_running += awaited
         learn_running += awaited * (kind.phase is Phase.LEARN)
@@ -244,5 +244,5 @@ def search_progress(
         confirmed=confirmed,
         short_running=short_running,
         learn_awaited=learn_full < plan.learn_full and learn_running > beyond,
-        held=full_running > 0 and finals + full_ended == 0,
+        held=full_running > 0 and not full_ended,
     )

@@ -41,7 +41,7 @@ def test_unknown_method_is_refused(capsys):
 def test_a_budget_that_buys_no_full_run_is_refused(program, budget, tmp_path, capsys):
     with pytest.raises(SystemExit):
         program.parse([*(["--out", str(tmp_path)] if program is compare else []), "--budgets", budget])
-    assert "one full run or more" in capsys.readouterr().err
+    assert "at least 1 (one full run)" in capsys.readouterr().err
 
 
 def test_accuracies_of_all_tasks_are_no_pool(capsys):
